@@ -1,0 +1,64 @@
+"""The embedding model: who made the vectors, and which similarities mean what for it.
+
+Nothing outside a backend's own `BOUNDS` holds a similarity constant (design, point 5)."""
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """Provenance of every embedding, kept as `embedding_model` in the Parquet metadata of `faces` and `crops`."""
+
+    backend: str
+    """Name in the table of backends: `dlib`, `insightface`, …"""
+    name: str
+    """The model's own name."""
+    sha256: str
+    """Digest of the weights that decide boxes and embeddings, 64 hex characters."""
+    license: str
+    """What the weights' authors allow, as an SPDX name or a short phrase."""
+    dimensions: int
+    """Length D of an embedding."""
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str | bytes, dimensions: int) -> Embedder:
+        """Read `embedding_model` metadata; `dimensions` is the embedding column's, which rules.
+
+        Raises ValueError where a required key is missing."""
+        about = json.loads(text)
+        missing = {"backend", "name"} - about.keys()
+        if missing:
+            raise ValueError(f"embedding_model metadata lacks {sorted(missing)}: {text!r}")
+        return Embedder(about["backend"], about["name"], about.get("sha256", ""), about.get("license", ""), dimensions)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a similarity means for one embedder. Cosines of unit vectors in [-1, 1] unless said otherwise."""
+
+    same_person: float
+    """A reference and a target's face below this are not taken for one person (false match rate 1e-2)."""
+    strict_same_person: float
+    """Above this two faces are one person beyond doubt (false match rate 1e-4): used inside one image and for crops."""
+    near_copy: float
+    """Above this a reference is nearly the same picture as the target and teaches pasting."""
+    outlier: float
+    """A face less similar than this to its identity's mean belongs to nobody."""
+    margin: float
+    """Least ID-Conf margin of a reference, in [0, 1] (UMO, eq. 5)."""
+    quality: float
+    """Least `quality`, in [0, 1], of a face that is to be a reference."""
+    edge: float
+    """Least scaled similarity of a strong edge (cohort scaling: cosine minus half of both faces' cohort means)."""
+    join: float
+    """Least mean scaled similarity at which two clusters become one."""
+    small_join: float
+    """Least mean cosine at which two clusters become one where there are too few faces for a cohort."""
+    origin: str
+    """How, and on what, the numbers above were measured."""

@@ -1,0 +1,35 @@
+"""A face: where it is, how good it is, and the vector that says whose it is."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One face as a face model sees it in one picture."""
+
+    box: np.ndarray
+    """float32 [4], pixels of the picture, x0 y0 x1 y1, brow to chin; may reach over the edge by a few pixels."""
+    keypoints: np.ndarray
+    """float32 [10], pixels: x, y of left eye, right eye, nose, left and right mouth corner, as seen in the picture."""
+    detection_score: float
+    """The detector's own score; higher is surer. Its scale is the backend's."""
+    quality: float
+    """In [0, 1], from size, sharpness, pose and score: how well the embedding can be trusted."""
+    embedding: np.ndarray
+    """float32 [D], unit length."""
+
+    def __post_init__(self) -> None:
+        for name, values, shape in (("box", self.box, (4,)), ("keypoints", self.keypoints, (10,))):
+            if values.shape != shape or values.dtype != np.float32:
+                raise ValueError(f"a detection's {name} is float32 {shape}, not {values.dtype} {values.shape}")
+        if self.embedding.ndim != 1 or abs(float(np.linalg.norm(self.embedding)) - 1) > 1e-3:
+            raise ValueError(f"an embedding is a unit vector, not {self.embedding.shape} of length "
+                             f"{float(np.linalg.norm(self.embedding)):.4f}")
+
+    @property
+    def side(self) -> float:
+        """The shorter side of the box, pixels."""
+        return float(min(self.box[2] - self.box[0], self.box[3] - self.box[1]))

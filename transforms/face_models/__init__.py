@@ -1,0 +1,75 @@
+"""Face models: one protocol, and the table that says where each backend is and what brings it.
+
+To add one, see CONTRIBUTING.md, "A face backend"."""
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from schemas.embedder import Bounds, Embedder
+from schemas.face import Detection
+
+
+class FaceModel(Protocol):
+    """Detects faces and embeds them. Made in the process that uses it; never pickled."""
+
+    embedder: Embedder
+
+    def analyze(self, pictures: Sequence[np.ndarray]) -> list[list[Detection]]:
+        """Faces of each picture (uint8 [H, W, 3], RGB, upright), by ascending x0, then y0.
+
+        A picture gives the same faces alone and in a batch. An empty batch gives an empty list."""
+        ...
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A row of the table: nothing here imports the backend's packages."""
+
+    module: str
+    """Module that defines `BOUNDS: Bounds` and `load(argument: str) -> FaceModel`; importing it needs no model package."""
+    install: str
+    """Command that brings the packages."""
+    in_children: bool
+    """True where a model runs on the CPU in spawned child processes; False where it owns a GPU in the step's process."""
+
+
+BACKENDS = {
+    "dlib": Backend("transforms.face_models.dlib", "pip install dlib-bin face_recognition_models", in_children=True),
+}
+
+
+class MissingModel(Exception):
+    """A backend's package or weights are not there; the message is one line that says which and how to mend it."""
+
+
+def backend(name: str) -> Backend:
+    """The row of `name`, given as `BACKEND` or `BACKEND:ARGUMENT`. Raises ValueError with the known names."""
+    known = name.partition(":")[0]
+    if known not in BACKENDS:
+        raise ValueError(f"unknown face backend {known!r}: known are {', '.join(sorted(BACKENDS))}")
+    return BACKENDS[known]
+
+
+def load(name: str) -> FaceModel:
+    """The model of `BACKEND[:ARGUMENT]`. Raises MissingModel where a package or weights are missing."""
+    row = backend(name)
+    try:
+        return importlib.import_module(row.module).load(name.partition(":")[2])
+    except ImportError as error:
+        raise MissingModel(f"--faces {name} needs {error.name}: {row.install}") from error
+
+
+def bounds(embedder: Embedder) -> Bounds:
+    """The calibrated bounds of whatever made the embeddings. Raises ValueError for an unknown maker.
+
+    `synthetic` is the generator of labelled embeddings, whose names start with the profile that they imitate."""
+    imitated = {"dlib-like": "dlib", "arcface-like": "insightface"}
+    name = embedder.backend
+    if name == "synthetic":
+        name = imitated.get(embedder.name.rsplit("-", 1)[0], name)
+    return importlib.import_module(backend(name).module).BOUNDS
