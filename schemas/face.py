@@ -4,6 +4,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
+
+from schemas.embedder import Embedder
+from schemas.table import fixed
 
 
 @dataclass(frozen=True)
@@ -33,3 +37,35 @@ class Detection:
     def side(self) -> float:
         """The shorter side of the box, pixels."""
         return float(min(self.box[2] - self.box[0], self.box[3] - self.box[1]))
+
+
+@dataclass(frozen=True)
+class Face:
+    """A row of `faces`: a detection in an image, with what pairing needs to know of that image."""
+
+    face_id: str
+    """`<image_key>:<n>`, n counts from 0 by ascending x0."""
+    image_key: str
+    group: str | None
+    clip: str | None
+    timestamp: float | None
+    box: np.ndarray
+    """float32 [4], pixels of the upright image, x0 y0 x1 y1."""
+    keypoints: np.ndarray
+    """float32 [10], pixels of the upright image; order as in `Detection`."""
+    detection_score: float
+    quality: float
+    """In [0, 1]."""
+    person_box: np.ndarray | None
+    """float32 [4], pixels of the upright image; None where unknown."""
+    embedding: np.ndarray
+    """float32 [D], unit length."""
+
+
+def faces_schema(embedder: Embedder) -> pa.Schema:
+    """Columns of `faces`; the metadata names the embedding model."""
+    return pa.schema([
+        ("face_id", pa.string()), ("image_key", pa.string()), ("group", pa.string()), ("clip", pa.string()),
+        ("timestamp", pa.float64()), ("box", fixed(4)), ("keypoints", fixed(10)), ("detection_score", pa.float32()),
+        ("quality", pa.float32()), ("person_box", pa.list_(pa.float32())), ("embedding", fixed(embedder.dimensions)),
+    ], metadata={"embedding_model": embedder.to_json()})

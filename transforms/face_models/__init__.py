@@ -12,6 +12,7 @@ import numpy as np
 
 from schemas.embedder import Bounds, Embedder
 from schemas.face import Detection
+from transforms.failure import Failure
 
 
 class FaceModel(Protocol):
@@ -43,7 +44,7 @@ BACKENDS = {
 }
 
 
-class MissingModel(Exception):
+class MissingModel(Failure):
     """A backend's package or weights are not there; the message is one line that says which and how to mend it."""
 
 

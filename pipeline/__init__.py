@@ -1,0 +1,1 @@
+"""The command `umo-dataset`: from photos to shards, stage by stage."""

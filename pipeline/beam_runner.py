@@ -1,0 +1,43 @@
+"""Runs a stage's pipeline on the runner that the command line names."""
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable, Sequence
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+
+RUNNERS = ("DirectRunner", "PrismRunner", "FlinkRunner", "PortableRunner", "DataflowRunner")
+LOCAL = ("DirectRunner",)
+"""Runners whose workers see this machine's files."""
+BUNDLES_AT_ONCE = 2
+"""Threads that run bundles on one machine: while one waits for the last pictures of its chunk, the other's keep the
+child processes busy."""
+
+
+def beam_flags() -> dict[str, argparse.Action]:
+    """Every option string of Beam's own options -> its action."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
+    for options in _subclasses(PipelineOptions):
+        options._add_argparse_args(parser)  # Beam's own hook; there is no public list of its flags
+    return parser._option_string_actions
+
+
+def _subclasses(kind: type[PipelineOptions]) -> list[type[PipelineOptions]]:
+    return [one for sub in kind.__subclasses__() if sub.__module__.startswith("apache_beam.")
+            for one in (sub, *_subclasses(sub)) if "_add_argparse_args" in one.__dict__]
+
+
+def run(build: Callable[[beam.Pipeline], object], runner: str, beam_args: Sequence[str]) -> None:
+    """Build a pipeline and run it to its end. Raises what a transform raised."""
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    if runner in LOCAL:
+        options = PipelineOptions(list(beam_args), direct_num_workers=BUNDLES_AT_ONCE,
+                                  direct_running_mode="multi_threading")
+        pipeline = beam.Pipeline(runner=FnApiRunner(), options=options)  # by itself: DirectRunner would fetch Prism
+    else:
+        pipeline = beam.Pipeline(options=PipelineOptions([f"--runner={runner}", *beam_args]))
+    build(pipeline)
+    pipeline.run().wait_until_finish()

@@ -1,0 +1,54 @@
+"""The route, on one screen: every stage in order, each skipping what stands already.
+
+    INPUT -> extract -> cluster -> pair -> write -> OUT
+             images     identities  samples  shards, card,
+             faces                           funnel, report
+             crops"""
+from __future__ import annotations
+
+import argparse
+import sys
+
+from pipeline import dataset, funnel, options, report, stages
+from pipeline.stages import RunOptions
+from transforms.cluster import ClusterOptions
+from transforms.extract import ExtractOptions
+from transforms.failure import Failure
+from transforms.pair import PairOptions
+from transforms.parts import join
+from transforms.write import WriteOptions
+
+ROUTE = ("extract", "cluster", "pair", "write")
+
+
+def run(command: str, values: argparse.Namespace, where: RunOptions) -> None:
+    """One stage, or with `build` all of them. Raises Failure."""
+    wanted = ROUTE if command == "build" else (command,)
+    if "write" in wanted:
+        dataset.check_output(values.output)
+    for stage in wanted:
+        match stage:
+            case "extract":
+                stages.extract(values.inputs, values.workdir, options.of(ExtractOptions, values), where,
+                               values.retry_rejects)
+            case "cluster":
+                stages.cluster(values.workdir, options.of(ClusterOptions, values), where)
+            case "pair":
+                stages.pair(values.workdir, options.of(PairOptions, values), where)
+            case "write":
+                stages.write(values.workdir, values.output, options.of(WriteOptions, values), where)
+                finish(values.workdir, values.output)
+    if "write" not in wanted:
+        print(funnel.table(funnel.account(values.workdir)), file=sys.stderr)
+
+
+def finish(workdir: str, output: str) -> None:
+    """What stands beside the shards; then say what became of the photos, and where the dataset is."""
+    steps = funnel.account(workdir)
+    limits = funnel.bottleneck(steps)
+    print(funnel.table(steps), *([limits] if limits else []), sep="\n", file=sys.stderr)
+    if not steps[-1].kept:
+        raise Failure(f"no sample could be made: {limits or 'there are no targets'}")
+    if dataset.finish(workdir, output, steps):
+        report.report(output)
+    print(f"dataset {output}\nreport  {join(output, 'report.html')}")

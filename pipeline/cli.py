@@ -1,0 +1,152 @@
+"""The command line: `parse` is pure and strict, `main` runs what it gives (contract, section 1)."""
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from pipeline import beam_runner, build, doctor, options, report, verify
+from pipeline.lock import locked
+from pipeline.stages import RunOptions
+from transforms.cluster import ClusterOptions
+from transforms.extract import ExtractOptions
+from transforms.failure import Failure, WrongUsage
+from transforms.pair import PairOptions
+from transforms.parts import filesystem, is_local
+from transforms.write import WriteOptions
+
+EPILOG = """Every path is a URL that fsspec opens; a bare path is local. Beam's own options (--runner, --flink_master, …) are passed on.
+Exit status: 0 done; 1 failed or nothing usable, with one line that says what to do; 2 wrong usage."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a command line asks for."""
+
+    name: str
+    values: argparse.Namespace
+    run: RunOptions
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise WrongUsage(message)
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands with their flags."""
+    top = _Parser(prog="umo-dataset", description="From photos to WebDataset shards for training several identities at once.",
+                  epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def command(name: str, does: str, *kinds: type, inputs: bool = False, workdir: str = "", output: str = "",
+                ) -> argparse.ArgumentParser:
+        one = commands.add_parser(name, help=does, description=does[0].upper() + does[1:] + ".", epilog=EPILOG,
+                                  formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+        if inputs:
+            one.add_argument("inputs", nargs="+", metavar="INPUT", help="a folder (recursive), a glob, a picture, a tar, or "
+                             "a manifest (.jsonl, .csv, .parquet) with a uri column")
+        if output:
+            one.add_argument("--output", required=True, metavar="OUT", help=output)
+        if workdir:
+            one.add_argument("--workdir", required=workdir == "required", metavar="W", help=(
+                "work directory" + ("" if workdir == "required" else f"; default: {workdir}")))
+        options.add_flags(one, *kinds)
+        if workdir:
+            one.add_argument("--runner", default="DirectRunner", metavar="RUNNER", help=(
+                f"Beam runner: {', '.join(beam_runner.RUNNERS)}; default: %(default)s, this machine alone"))
+            one.add_argument("--shared-filesystem", action="store_true", help=(
+                "all workers see the local work directory; default: a runner on other machines needs a URL"))
+        return one
+
+    def retry(one: argparse.ArgumentParser) -> None:
+        one.add_argument("--retry-rejects", action="store_true", help=(
+            "try again what failed for a reason that may pass; default: rejects stay rejects"))
+
+    retry(command("build", "every stage in order, resuming what is done", ExtractOptions, ClusterOptions, PairOptions,
+                  WriteOptions, inputs=True, output="folder of the finished dataset", workdir="OUT with .work appended"))
+    retry(command("extract", "look at every picture: faces, embeddings, checked reference crops", ExtractOptions,
+                  inputs=True, workdir="required"))
+    command("cluster", "say whose each face is", ClusterOptions, workdir="required")
+    command("pair", "find references for the people of each target", PairOptions, workdir="required")
+    command("write", "write shards and everything beside them", WriteOptions, workdir="required",
+            output="folder of the finished dataset")
+    for name, does in (("report", "make OUT/report.html, to look at"),
+                       ("verify", "check a finished dataset; exit status 1 with a line for each fault")):
+        one = command(name, does)
+        one.add_argument("output", metavar="OUT", help="folder of a finished dataset")
+        if name == "verify":
+            one.add_argument("--deep", action="store_true", help=(
+                "decode every picture and look for its faces again; default: files, sums and meaning of the JSON"))
+    command("doctor", "what is installed, which weights are there, and what mends what is missing")
+    return top
+
+
+def parse(argv: Sequence[str]) -> Command:
+    """A command line's meaning. Raises WrongUsage; prints help and raises SystemExit where asked to."""
+    top = parser()
+    values, rest = top.parse_known_args(argv)
+    ours = {flag for one in (top, *_subparsers(top).values()) for flag in one._option_string_actions}
+    theirs = beam_runner.beam_flags()
+    beam_args: list[str] = []
+    at = 0
+    while at < len(rest):
+        flag, equals, _ = rest[at].partition("=")
+        if not flag.startswith("-"):
+            raise WrongUsage(f"unexpected {rest[at]!r}")
+        if flag not in theirs or values.command in ("report", "verify", "doctor"):
+            mine = set(_subparsers(top)[values.command]._option_string_actions)
+            near = difflib.get_close_matches(flag, sorted(mine if values.command in ("report", "verify", "doctor")
+                                                          else mine | theirs.keys()), 1)
+            elsewhere = " (it belongs to another command)" if flag in ours else ""
+            raise WrongUsage(f"unknown option {flag}{elsewhere}" + (f"; did you mean {near[0]}?" if near else ""))
+        takes = 0 if equals or theirs[flag].nargs == 0 else 1
+        beam_args += rest[at:at + 1 + takes]
+        at += 1 + takes
+    runner = getattr(values, "runner", "DirectRunner")
+    if runner not in beam_runner.RUNNERS:
+        near = difflib.get_close_matches(runner, beam_runner.RUNNERS, 1)
+        raise WrongUsage(f"unknown --runner {runner}" + (f"; did you mean {near[0]}?" if near else
+                                                         f"; known are {', '.join(beam_runner.RUNNERS)}"))
+    if values.command == "build" and values.workdir is None:
+        values.workdir = values.output.rstrip("/") + ".work"
+    workdir = getattr(values, "workdir", None)
+    if workdir and runner not in beam_runner.LOCAL and is_local(filesystem(workdir)[0]) and not values.shared_filesystem:
+        raise WrongUsage(f"--workdir {workdir} is on this machine, and {runner}'s workers may not see it: name a URL, or "
+                         "say --shared-filesystem")
+    return Command(values.command, values, RunOptions(runner, tuple(beam_args)))
+
+
+def _subparsers(top: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    return next(action.choices for action in top._actions if isinstance(action, argparse._SubParsersAction))
+
+
+def run(command: Command) -> None:
+    """Do it. Raises Failure."""
+    values = command.values
+    match command.name:
+        case "build" | "extract" | "cluster" | "pair" | "write":
+            with locked(values.workdir):
+                build.run(command.name, values, command.run)
+        case "report":
+            print(report.report(values.output))
+        case "verify":
+            verify.verify(values.output, values.deep)
+        case "doctor":
+            doctor.doctor()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; the exit status."""
+    try:
+        run(parse(sys.argv[1:] if argv is None else argv))
+    except WrongUsage as wrong:
+        print(f"umo-dataset: {wrong}", file=sys.stderr)
+        return 2
+    except Failure as failed:
+        print(f"umo-dataset: {failed}", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,93 @@
+"""The finished dataset beside its shards: `dataset.json`, `funnel.json`, the card. The first is written last."""
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow.compute as pc
+
+from pipeline import card
+from pipeline.funnel import Step
+from schemas.sample import SCHEMA
+from transforms import face_models
+from transforms.cluster import embedder_of
+from transforms.failure import Failure
+from transforms.parts import Parts, filesystem, get, join, put, remove, size_of
+
+LIBRARIES = ("apache-beam", "dlib-bin", "numpy", "pillow", "pyarrow", "scipy")
+"""Whose versions can change a byte of a dataset."""
+SHARD = re.compile(r"^refs-\d+/(train|val|test)-\d{6}\.(tar|parquet)$")
+BESIDE = ("README.md", "dataset.json", "croissant.json", "report.html", "funnel.json")
+
+
+def check_output(output: str) -> None:
+    """Raises Failure where the output cannot be written, or holds what is not a dataset of ours."""
+    try:
+        fs, path = filesystem(output)
+        found = fs.ls(path, detail=False) if fs.exists(path) else []
+        foreign = [name for name in (one.rstrip("/").rsplit("/", 1)[-1] for one in found)
+                   if name not in BESIDE and not name.startswith("refs-")]
+        if foreign:
+            raise Failure(f"{output} holds {sorted(foreign)[0]}, which is no part of a dataset: name an empty folder")
+        put(join(output, ".writable"), b"")
+        remove(join(output, ".writable"))
+    except OSError as error:
+        raise Failure(f"{output} cannot be written ({error.strerror or error}): name another --output") from None
+
+
+def read(output: str) -> dict[str, Any]:
+    """The `dataset.json` of a finished dataset. Raises Failure."""
+    try:
+        return json.loads(get(join(output, "dataset.json")))
+    except FileNotFoundError:
+        raise Failure(f"{output} holds no dataset.json: it is no finished dataset") from None
+
+
+def finish(workdir: str, output: str, steps: Sequence[Step]) -> bool:
+    """Write what stands beside the shards, and remove shards of an earlier state; whether there was anything to do."""
+    about = describe(workdir)
+    text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
+    if size_of(join(output, "dataset.json")) is not None and get(join(output, "dataset.json")).decode() == text:
+        return False
+    remove_stale(output, {f"{shard['path']}{end}" for shard in about["shards"] for end in (".tar", ".parquet")})
+    put(join(output, "funnel.json"), (json.dumps([step.to_json() for step in steps], indent=1) + "\n").encode())
+    put(join(output, "README.md"), card.card(about, steps).encode())
+    put(join(output, "dataset.json"), text.encode())
+    return True
+
+
+def describe(workdir: str) -> dict[str, Any]:
+    """All that is known of the dataset, as `dataset.json` has it."""
+    embedder = embedder_of(workdir)
+    shards = [shard for shard in Parts(workdir, "shards").read_all().drop_columns(["part", "content"]).to_pylist()
+              if shard["samples"]]
+    shards.sort(key=lambda shard: shard["path"])
+    samples: Counter[str] = Counter()
+    for shard in shards:
+        samples[f"refs-{shard['references']}/{shard['split']}"] += shard["samples"]
+    people = pc.list_flatten(Parts(workdir, "samples").read_all(["references"])["references"])
+    return {
+        "schema": SCHEMA,
+        "options": {stage: Parts(workdir, folder).options() for stage, folder in (
+            ("extract", "images"), ("cluster", "identities"), ("pair", "samples"), ("write", "shards"))},
+        "models": {"faces": {**dataclasses.asdict(embedder),
+                             "bounds": dataclasses.asdict(face_models.bounds(embedder))}},
+        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "counts": {"samples": sum(samples.values()), "by_config_and_split": dict(sorted(samples.items())),
+                   "identities": len(pc.unique(pc.struct_field(people, "identity")))},
+        "shards": shards,
+    }
+
+
+def remove_stale(output: str, valid: set[str]) -> None:
+    """Remove shards that no valid name stands for. Nothing else is touched."""
+    fs, path = filesystem(output)
+    for found in fs.find(path):
+        name = found[len(path.rstrip("/")) + 1:]
+        if SHARD.match(name) and name not in valid:
+            fs.rm_file(found)

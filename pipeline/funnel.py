@@ -1,0 +1,131 @@
+"""What came in, what was kept and what was dropped and why, step by step, from the parts (contract, section 1)."""
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pyarrow.compute as pc
+
+from schemas.reject import REASONS
+from transforms.distinct import distinct_images, of_distinct
+from transforms.parts import NotReady, Parts
+
+
+@dataclass(frozen=True)
+class Step:
+    """One row of the account: `came_in = kept + sum(dropped)`."""
+
+    step: str
+    """Folder of the work directory, or `shards`."""
+    stage: str
+    """The command that does it."""
+    unit: str
+    """What is counted."""
+    came_in: int
+    kept: int
+    dropped: dict[str, int]
+    """Reason of the closed list -> count."""
+
+    def __post_init__(self) -> None:
+        if self.came_in != self.kept + sum(self.dropped.values()):
+            raise ValueError(f"{self.step}: {self.came_in} came in, {self.kept} were kept and {self.dropped} dropped: "
+                             "something is lost or counted twice")
+
+    def to_json(self) -> dict[str, object]:
+        about = dataclasses.asdict(self)
+        about["in"] = about.pop("came_in")
+        return {name: about[name] for name in ("step", "stage", "unit", "in", "kept", "dropped")}
+
+
+def account(workdir: str) -> list[Step]:
+    """The steps that have finished, in order."""
+    steps: list[Step] = []
+    rejected = _rejected(workdir)
+    for step in (_images, _crops, _identities, _samples, _shards):
+        try:
+            steps.append(step(workdir, rejected))
+        except NotReady:
+            break
+    return steps
+
+
+def _rejected(workdir: str) -> Counter[tuple[str, str]]:
+    """(step, reason) -> rows of `rejects`."""
+    try:
+        reasons = Parts(workdir, "rejects").read_all(["reason"])["reason"].to_pylist()
+    except NotReady:
+        return Counter()
+    return Counter((REASONS[reason].step, reason) for reason in reasons)
+
+
+def _of_step(rejected: Counter[tuple[str, str]], step: str) -> dict[str, int]:
+    return {reason: count for (its, reason), count in sorted(rejected.items()) if its == step}
+
+
+def _images(workdir: str, rejected: Counter[tuple[str, str]]) -> Step:
+    rows = Parts(workdir, "images").read_all(["image_key"]).num_rows
+    kept = distinct_images(workdir, ["image_key"]).num_rows
+    dropped = _of_step(rejected, "images")
+    if rows > kept:
+        dropped["duplicate"] = rows - kept
+    return Step("images", "extract", "images", kept + sum(dropped.values()), kept, dropped)
+
+
+def _crops(workdir: str, rejected: Counter[tuple[str, str]]) -> Step:
+    images = distinct_images(workdir, ["image_key"])
+    faces, crops = (Parts(workdir, name).read_all(["face_id"]) for name in ("faces", "crops"))
+    kept = of_distinct(crops, images).num_rows
+    dropped = _of_step(rejected, "crops")
+    copies = faces.num_rows - of_distinct(faces, images).num_rows  # of the same bytes elsewhere
+    if copies:
+        dropped["duplicate"] = copies
+    return Step("crops", "extract", "faces", kept + sum(dropped.values()), kept, dropped)
+
+
+def _identities(workdir: str, rejected: Counter[tuple[str, str]]) -> Step:
+    names = Parts(workdir, "identities").read_all(["identity"])["identity"]
+    outliers = names.null_count
+    return Step("identities", "cluster", "faces", len(names), len(names) - outliers,
+                {"outlier": outliers} if outliers else {})
+
+
+def _samples(workdir: str, rejected: Counter[tuple[str, str]]) -> Step:
+    targets = distinct_images(workdir, ["image_key"]).num_rows
+    dropped = _of_step(rejected, "samples")
+    samples = Parts(workdir, "samples").read_all(["target"])
+    kept = len(set(pc.struct_field(samples["target"], "image_key").to_pylist()))
+    return Step("samples", "pair", "targets", targets, kept, dropped)
+
+
+def _shards(workdir: str, rejected: Counter[tuple[str, str]]) -> Step:
+    samples = Parts(workdir, "samples").read_all(["key"]).num_rows
+    kept = int(pc.sum(Parts(workdir, "shards").read_all(["samples"])["samples"]).as_py() or 0)
+    return Step("shards", "write", "samples", samples, kept, _of_step(rejected, "shards"))
+
+
+def table(steps: Iterable[Step]) -> str:
+    """The account for people, the largest reasons first."""
+    lines = [f"{'step':<12}{'in':>9}{'kept':>9}   dropped"]
+    for step in steps:
+        reasons = sorted(step.dropped.items(), key=lambda item: (-item[1], item[0]))
+        lines.append(f"{step.step:<12}{step.came_in:>9}{step.kept:>9}   "
+                     + ", ".join(f"{count} {reason}" for reason, count in reasons))
+    return "\n".join(lines)
+
+
+NOT_A_LOSS = ("too_few_people", "duplicate")
+"""What a folder of photos is bound to hold: not what limits a result, unless nothing else does."""
+
+
+def bottleneck(steps: Iterable[Step]) -> str:
+    """The one thing that most limits the number of samples, and what changes it; '' where nothing does."""
+    dropped = Counter({reason: count for step in steps if step.step in ("samples", "shards")
+                       for reason, count in step.dropped.items() if count})
+    if not dropped:
+        return ""
+    reason = min(dropped, key=lambda reason: (reason in NOT_A_LOSS, -dropped[reason], reason))
+    row = REASONS[reason]
+    cure = f"; what changes it: {row.cure}" if row.cure else ""
+    return f"{dropped[reason]} of the possible targets made no sample, for {row.means} ({reason}){cure}"

@@ -1,0 +1,144 @@
+"""The stages, one function each: what is to do, a Beam job that does it, the ledger that says it is done."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import beam_runner
+from pipeline.options import from_record, recorded
+from pipeline.progress import shown
+from transforms import children, digests, face_models, inputs
+from transforms.cluster import ClusterIdentities, ClusterOptions, embedder_of, identities_part
+from transforms.crops import CropOptions
+from transforms.extract import FOLDERS, ExtractChunks, ExtractOptions, name_chunk
+from transforms.failure import Failure
+from transforms.pair import PairOptions, ProposeSamples, drafts_part
+from transforms.parts import NotReady, Parts, join, places, remove, size_of, state_of
+from transforms.shards import plan
+from transforms.split import AssignSplits, samples_part, splits_part
+from transforms.write import WriteOptions, WriteShards, shard_part
+
+PHOTOS = "photos"
+"""The producer, in every ledger, of what comes from the INPUTs."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where the Beam jobs run."""
+
+    runner: str = "DirectRunner"
+    beam_args: tuple[str, ...] = ()
+
+    def run(self, build: Callable[[beam.Pipeline], object]) -> None:
+        beam_runner.run(build, self.runner, self.beam_args)
+
+
+def extract(urls: Iterable[str], workdir: str, options: ExtractOptions, run: RunOptions, retry: bool) -> None:
+    """Look at every picture of the inputs that no finished part holds yet."""
+    chunks = inputs.chunks(urls, options)
+    if not chunks:
+        raise Failure(f"no pictures in {' '.join(urls)}: name a folder that holds some, a tar or a manifest")
+    embedder = face_models.load(options.faces).embedder
+    named = {name.part: name for name in (name_chunk(chunk, options, embedder) for chunk in chunks)}
+    done = set(named).intersection(*(Parts(workdir, folder).existing() for folder in FOLDERS))
+    again = sorted(part for part in done if _has_transient(workdir, part)) if retry else []
+    for parts, retried in ((sorted(named.keys() - done), False), (again, True)):
+        if parts:
+            images = sum(len(named[part].chunk.items) for part in parts)
+            with shown("extract", images, "images"):
+                try:
+                    run.run(lambda pipeline: pipeline | beam.Create([named[part] for part in parts])
+                            | ExtractChunks(workdir, options, embedder, retried))
+                finally:
+                    children.close_shared()
+    for folder in FOLDERS:
+        Parts(workdir, folder).commit({PHOTOS: named}, options=recorded(options))
+
+
+def _has_transient(workdir: str, part: str) -> bool:
+    return bool(pc.any(Parts(workdir, "rejects").read(part, ["transient"])["transient"]).as_py())
+
+
+def cluster(workdir: str, options: ClusterOptions, run: RunOptions) -> None:
+    """Say whose each face is."""
+    faces, identities = Parts(workdir, "faces"), Parts(workdir, "identities")
+    state = state_of(faces, Parts(workdir, "images"))
+    wanted = [identities_part(part, state["faces"], options) for part in faces.parts()]
+    if _stands(identities, wanted, state):
+        return
+    with shown("cluster", len(wanted), "parts"):
+        run.run(lambda pipeline: pipeline | beam.Create([workdir]) | ClusterIdentities(options))
+    identities.commit({PHOTOS: wanted}, state, recorded(options))
+
+
+def _stands(made: Parts, wanted: list[str], state: dict[str, str]) -> bool:
+    """Whether a folder holds just the wanted parts, made from what is there now."""
+    try:
+        return (made.made_from() == state and sorted(made.parts([PHOTOS])) == sorted(wanted)
+                and set(wanted) <= made.existing())
+    except NotReady:
+        return False
+
+
+def pair(workdir: str, options: PairOptions, run: RunOptions) -> None:
+    """Find references for targets, then give each sample its split."""
+    images, drafts, samples = (Parts(workdir, name) for name in ("images", "drafts", "samples"))
+    Parts(workdir, "identities").check_made_from(Parts(workdir, "faces"), images)
+    state = state_of(images, Parts(workdir, "crops"), Parts(workdir, "identities"))
+    name = digests.of(state)
+    proposed = [drafts_part(part, name, options) for part in images.parts()]
+    wanted = [samples_part(part, name, options) for part in proposed]
+    if not _stands(drafts, proposed, state):
+        count = sum(images.read(part, ["image_key"]).num_rows for part in images.parts())
+        with shown("pair", count, "images"):
+            run.run(lambda pipeline: pipeline | beam.Create(images.parts())
+                    | ProposeSamples(workdir, name, options))
+        drafts.commit({PHOTOS: proposed}, state)
+    if not _stands(samples, wanted, state):
+        run.run(lambda pipeline: pipeline | beam.Create([workdir]) | AssignSplits(workdir, proposed, name, options))
+        Parts(workdir, "splits").commit({PHOTOS: [splits_part(name, options)]}, state)
+        Parts(workdir, "rejects").commit({"pair": [*proposed, *wanted]})
+        samples.commit({PHOTOS: wanted}, state, recorded(options))
+
+
+def write(workdir: str, output: str, options: WriteOptions, run: RunOptions) -> bool:
+    """Write the shards; whether anything had to be written."""
+    samples, account = Parts(workdir, "samples"), Parts(workdir, "shards")
+    samples.check_made_from(Parts(workdir, "images"), Parts(workdir, "crops"), Parts(workdir, "identities"))
+    crops = from_record(CropOptions, Parts(workdir, "crops").options())
+    table = samples.read_all(["key", "split", "target", "references"])
+    if not len(table):
+        return False
+    shards = plan(shard_columns(table), sample_pixels(table, options, crops), options.shard_bytes)
+    wanted = [shard_part(shard, output) for shard in shards]
+    state = {**state_of(samples), "output": output, "options": digests.of(recorded(options))}
+    if _stands(account, wanted, state) and size_of(join(output, "dataset.json")) is not None:
+        return False
+    remove(join(output, "dataset.json"))  # from now on until the end this is no finished dataset
+    with shown("write", len(table), "samples"):
+        run.run(lambda pipeline: pipeline | beam.Create(shards)
+                | WriteShards(workdir, output, options, crops, embedder_of(workdir)))
+    Parts(workdir, "rejects").commit({"write": wanted})
+    account.commit({PHOTOS: wanted}, state, recorded(options))
+    return True
+
+
+def shard_columns(samples: pa.Table) -> pa.Table:
+    """key, split, references (their count), part, row of each sample."""
+    return pa.table({"key": samples["key"], "split": samples["split"], "part": samples["part"],
+                     "references": pc.list_value_length(samples["references"]),
+                     "row": pa.array(places(samples["part"].to_numpy(zero_copy_only=False)))})
+
+
+def sample_pixels(samples: pa.Table, options: WriteOptions, crops: CropOptions) -> np.ndarray:
+    """About how many pixels each sample's pictures have as they are written, float64 [rows]."""
+    sizes = []
+    for target, references in zip(samples["target"].to_pylist(), samples["references"].to_pylist(), strict=True):
+        shrink = min(1, options.target_size / max(target["width"], target["height"]))
+        sizes.append(target["width"] * target["height"] * shrink ** 2 + len(references) * crops.ref_size ** 2)
+    return np.array(sizes, np.float64)

@@ -1,0 +1,31 @@
+"""Keys and names: every digest, seed and draw in the project is made here.
+
+A key is a string; whatever needs chance takes it from a digest of keys, so it is the same on any worker."""
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+
+
+def of_bytes(data: bytes) -> str:
+    """32 hex characters."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def of(*parts: Any) -> str:
+    """32 hex characters from anything that JSON can say; the same values give the same digest anywhere."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return of_bytes(text.encode())
+
+
+def number(*parts: Any) -> int:
+    """An unsigned 64-bit integer drawn from the parts."""
+    return int(of(*parts)[:16], 16)
+
+
+def generator(*parts: Any) -> np.random.Generator:
+    """A random generator seeded by the parts."""
+    return np.random.default_rng(number(*parts))

@@ -1,0 +1,27 @@
+"""The same bytes are one image wherever they lie: readers keep the least uri (contract, section 2)."""
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms.parts import Parts
+
+
+def distinct_images(workdir: str, columns: list[str]) -> pa.Table:
+    """Rows of `images` with the wanted columns and `part`, one an `image_key`, sorted by it."""
+    table = Parts(workdir, "images").read_all(sorted({*columns, "image_key", "uri", "root"}))
+    table = table.sort_by([(name, "ascending") for name in ("image_key", "uri", "root")])
+    keys = table["image_key"].to_numpy(zero_copy_only=False)
+    first = np.ones(len(keys), bool)
+    first[1:] = keys[1:] != keys[:-1]
+    return table.filter(pa.array(first)).select([*columns, "part"]).combine_chunks()
+
+
+def of_distinct(rows: pa.Table, images: pa.Table) -> pa.Table:
+    """The rows of `rows` (columns `part` and `image_key`, or `face_id`) that belong to a row of `images`."""
+    if "image_key" not in rows.column_names:
+        rows = rows.append_column("image_key", pc.utf8_slice_codeunits(rows["face_id"], 0, 32))
+    wanted = pc.binary_join_element_wise(images["image_key"], images["part"], "/")
+    have = pc.binary_join_element_wise(rows["image_key"], rows["part"], "/")
+    return rows.filter(pc.is_in(have, wanted.combine_chunks()))

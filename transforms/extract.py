@@ -1,0 +1,238 @@
+"""Look at every picture once: faces, embeddings, checked reference crops.
+
+Takes NamedChunk · Gives names of finished parts of images, faces, crops and rejects · Rejects unreadable pictures and
+faces that cannot be references"""
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.chunk import Chunk, Item
+from schemas.crop import Crop, crops_schema
+from schemas.embedder import Bounds, Embedder
+from schemas.face import Detection, Face, faces_schema
+from schemas.image import IMAGES, Image
+from schemas.reject import REJECTS, Reject
+from schemas.table import to_table
+from transforms import children, digests, face_models, inputs, pictures, progress
+from transforms.crops import BadCrop, CropOptions, check
+from transforms.face_models import FaceModel
+from transforms.inputs import IngestOptions
+from transforms.parts import Parts
+from transforms.pictures import BadPicture, Limits
+
+FOLDERS = ("rejects", "crops", "faces", "images")
+"""What a chunk is written to, in this order: a chunk whose four parts are there is done."""
+VERSION = 1
+"""Raised when the same pictures and options give other rows, so that parts of older code are made anew."""
+
+
+@dataclass(frozen=True)
+class ExtractOptions(IngestOptions, Limits, CropOptions):
+    faces: str = field(default="dlib", metadata={
+        "help": "face models: dlib (CPU, weights come with pip); default: %(default)s"})
+    extract_processes: int = field(default=0, metadata={
+        "help": "processes that run CPU models; default: one a core", "recorded": False})
+
+    def processes(self) -> int:
+        return self.extract_processes or os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class NamedChunk:
+    """A chunk, and the name of the parts that are made of it."""
+
+    part: str
+    chunk: Chunk
+
+
+def name_chunk(chunk: Chunk, options: ExtractOptions, embedder: Embedder) -> NamedChunk:
+    """The name is a digest of the chunk and of the options that matter; how it was cut and by how many does not."""
+    matters = [options.max_pixels, options.min_side, options.ref_crop, options.ref_size, embedder.to_json(), VERSION]
+    return NamedChunk(f"{digests.of(chunk.identity(), matters)}.parquet", chunk)
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What one look at a picture found."""
+
+    width: int
+    height: int
+    perceptual_hash: int
+    faces: tuple[Detection, ...]
+    """By ascending x0: the n of face_id."""
+    crops: tuple[Crop, ...]
+    dropped: tuple[tuple[str, BadCrop], ...]
+    """face_id and why the face cannot be a reference."""
+
+
+def examine(image_key: str, data: bytes, model: FaceModel, bounds: Bounds, options: ExtractOptions) -> Examined:
+    """Decode, find and embed faces, cut and check their crops. Raises BadPicture."""
+    pixels = pictures.decode(data, options)
+    faces = model.analyze([pixels])[0]
+    crops: list[Crop] = []
+    dropped: list[tuple[str, BadCrop]] = []
+    for n, face in enumerate(faces):
+        face_id = f"{image_key}:{n}"
+        try:
+            crops.append(check(pixels, face_id, face, faces[:n] + faces[n + 1:], model, bounds, options))
+        except BadCrop as bad:
+            dropped.append((face_id, bad))
+    height, width = pixels.shape[:2]
+    return Examined(width, height, pictures.perceptual_hash(pixels), tuple(faces), tuple(crops), tuple(dropped))
+
+
+_model: FaceModel
+_options: ExtractOptions
+
+
+def _start_child(options: ExtractOptions) -> None:
+    """Once in a child process: its model, on one thread, for there is a child a core."""
+    global _model, _options
+    _model, _options = face_models.load(options.faces), options
+
+
+def _examine_in_child(piece: tuple[str, bytes]) -> Examined | BadPicture:
+    image_key, data = piece
+    try:
+        return examine(image_key, data, _model, face_models.bounds(_model.embedder), _options)
+    except BadPicture as bad:
+        return bad
+
+
+class ChunkRows:
+    """The rows that one chunk becomes."""
+
+    def __init__(self) -> None:
+        self.images: list[Image] = []
+        self.faces: list[Face] = []
+        self.crops: list[Crop] = []
+        self.rejects: list[Reject] = []
+
+    def add(self, root: str, item: Item, image_key: str, seen: Examined) -> None:
+        """A picture that was read, its faces and their crops."""
+        self.add_copy(root, item, image_key, seen)
+        for n, face in enumerate(seen.faces):
+            self.faces.append(Face(f"{image_key}:{n}", image_key, item.group, item.clip, item.timestamp, face.box,
+                                   face.keypoints, face.detection_score, face.quality, None, face.embedding))
+        self.crops.extend(seen.crops)
+        for face_id, bad in seen.dropped:
+            self.reject(item, BadPicture(bad.reason, f"{face_id} {bad.detail}".strip()))
+
+    def add_copy(self, root: str, item: Item, image_key: str, seen: Examined) -> None:
+        """The same bytes at another place: an image, whose faces stand already."""
+        self.images.append(Image(image_key, item.uri, root, item.group, item.clip, item.timestamp, "photo",
+                                 seen.width, seen.height, seen.perceptual_hash, item.caption, item.license))
+
+    def reject(self, item: Item, bad: BadPicture) -> None:
+        self.rejects.append(Reject.of(item.uri, "extract", bad.reason, bad.detail))
+
+    def tables(self, embedder: Embedder) -> dict[str, pa.Table]:
+        """Folder -> table, rows sorted by key."""
+        return {"images": to_table(sorted(self.images, key=lambda row: (row.image_key, row.uri)), IMAGES),
+                "faces": to_table(sorted(self.faces, key=lambda row: row.face_id), faces_schema(embedder)),
+                "crops": to_table(sorted(self.crops, key=lambda row: row.face_id), crops_schema(embedder)),
+                "rejects": to_table(sorted(self.rejects, key=lambda row: (row.uri, row.reason, row.detail)), REJECTS)}
+
+
+class ExtractChunk(beam.DoFn):
+    """One chunk: read, examine in child processes, write its four parts."""
+
+    def __init__(self, workdir: str, options: ExtractOptions, embedder: Embedder, retry: bool) -> None:
+        self.workdir, self.options, self.embedder, self.retry = workdir, options, embedder, retry
+
+    def process(self, named: NamedChunk) -> Iterator[str]:
+        chunk = named.chunk
+        again = self._transient(named) if self.retry else None
+        tables = self._extract(chunk, again).tables(self.embedder)
+        if again is not None:
+            tables = {folder: self._merge(named.part, folder, tables[folder], again) for folder in FOLDERS}
+        for folder in FOLDERS:
+            Parts(self.workdir, folder).write(named.part, tables[folder])
+        yield named.part
+
+    def _transient(self, named: NamedChunk) -> set[str] | None:
+        """Uris of the chunk that failed and may succeed now; None where the chunk is to be worked on whole."""
+        try:
+            rejects = Parts(self.workdir, "rejects").read(named.part)
+        except FileNotFoundError:
+            return None
+        uris = set(rejects.filter(rejects["transient"])["uri"].to_pylist())
+        return None if named.chunk.tar and named.chunk.items[0].uri in uris else uris
+
+    def _merge(self, part: str, folder: str, new: pa.Table, again: set[str]) -> pa.Table:
+        """The part's rows with those of the items tried again in place of their rejects."""
+        old = Parts(self.workdir, folder).read(part)
+        if folder == "rejects":
+            old = old.filter(pc.invert(pc.is_in(old["uri"], pa.array(sorted(again), pa.string()))))
+        elif folder in ("faces", "crops"):  # the retried file may be a copy of one that stands already
+            new = new.filter(pc.invert(pc.is_in(new["face_id"], old["face_id"].combine_chunks())))
+        table = pa.concat_tables([old, new.cast(old.schema)])
+        keys = {"images": ("image_key", "uri"), "rejects": ("uri", "reason", "detail")}.get(folder, ("face_id",))
+        return table.sort_by([(key, "ascending") for key in keys]).combine_chunks()
+
+    def _extract(self, chunk: Chunk, only: set[str] | None) -> ChunkRows:
+        rows = ChunkRows()
+        first: dict[str, Item] = {}
+        copies: dict[str, list[Item]] = {}
+        waiting: deque[str] = deque()
+        outcome: dict[str, Examined | BadPicture] = {}
+
+        def pieces() -> Iterator[tuple[str, bytes]]:
+            for read in inputs.read(chunk):
+                item = read.item if isinstance(read, inputs.Read) else read[0]
+                if only is not None and item.uri not in only:
+                    continue
+                if not isinstance(read, inputs.Read):
+                    rows.reject(*read)
+                    progress.advance("extract")
+                    continue
+                key = digests.of_bytes(read.data)
+                if key in first:
+                    copies.setdefault(key, []).append(item)
+                    progress.advance("extract")
+                    continue
+                first[key] = item
+                waiting.append(key)
+                yield key, read.data
+
+        for seen in self._children().map(pieces()):
+            key = waiting.popleft()
+            outcome[key] = BadPicture("killed_worker", "twice") if isinstance(seen, children.Killed) else seen
+            progress.advance("extract")
+        for key, seen in outcome.items():  # only now every copy is known
+            if isinstance(seen, BadPicture):
+                for item in (first[key], *copies.get(key, ())):
+                    rows.reject(item, seen)
+                continue
+            rows.add(chunk.root, first[key], key, seen)
+            for item in copies.get(key, ()):
+                rows.add_copy(chunk.root, item, key, seen)
+        return rows
+
+    def _children(self) -> children.Children[tuple[str, bytes], Examined | BadPicture]:
+        options = self.options
+        return children.shared(options, lambda: children.Children(
+            options.processes(), _examine_in_child, _start_child, (options,)))
+
+
+@dataclass
+class ExtractChunks(beam.PTransform):
+    """Chunks become parts; gives the names of the parts that were made."""
+
+    workdir: str
+    options: ExtractOptions
+    embedder: Embedder
+    retry: bool = False
+    """Run the transient rejects again, and nothing else."""
+
+    def expand(self, chunks: beam.PCollection[NamedChunk]) -> beam.PCollection[str]:
+        return (chunks
+                | "Spread" >> beam.Reshuffle()  # chunks, on any worker
+                | "Extract" >> beam.ParDo(ExtractChunk(self.workdir, self.options, self.embedder, self.retry)))

@@ -1,0 +1,10 @@
+"""What ends a command, and the exit status it ends with (contract, section 1)."""
+from __future__ import annotations
+
+
+class Failure(Exception):
+    """Exit status 1: failed, or nothing usable. The message is one plain line: what, and what to do."""
+
+
+class WrongUsage(Exception):
+    """Exit status 2. The message is one plain line."""

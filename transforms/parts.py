@@ -1,0 +1,222 @@
+"""The work directory: folders of Parquet parts, and the ledger that says which of them are valid.
+
+A part is built in memory and put in one call, so that a half-written one is never seen (design, point 9)."""
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import posixpath
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from transforms import digests
+from transforms.failure import Failure
+
+LEDGER = "_parts.json"
+SCHEMA_VERSION = 1
+"""Of the work directory. Raised when a column changes its meaning, so that older parts are refused and not misread."""
+
+
+class NotReady(Failure):
+    """A stage's folder is missing, unfinished or of another schema; the message is one line that says what to run."""
+
+
+def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The filesystem of a URL or bare path, and the path inside it."""
+    fs, path = fsspec.core.url_to_fs(url)
+    return fs, path
+
+
+def is_local(fs: fsspec.AbstractFileSystem) -> bool:
+    return "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
+
+
+def join(url: str, *names: str) -> str:
+    """`url/name/…`, whatever the protocol."""
+    return posixpath.join(url.rstrip("/") or "/", *names)
+
+
+def put(url: str, data: bytes) -> None:
+    """Write one whole file: in one call, on local disks under a temporary name first."""
+    fs, path = filesystem(url)
+    if not is_local(fs):
+        fs.pipe_file(path, data)
+        return
+    with _appearing_whole(path) as waiting, open(waiting, "wb") as file:
+        file.write(data)
+
+
+def put_file(url: str, local: str) -> None:
+    """Like `put`, for a finished local file that may be too large for memory."""
+    fs, path = filesystem(url)
+    if not is_local(fs):
+        fs.put_file(local, path)
+        return
+    with _appearing_whole(path) as waiting:
+        shutil.copyfile(local, waiting)
+
+
+@contextlib.contextmanager
+def _appearing_whole(path: str) -> Iterator[str]:
+    """A temporary name beside `path`, which takes its place at the end, or leaves nothing."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    waiting = f"{path}.{os.getpid()}-{os.urandom(4).hex()}.tmp"
+    try:
+        yield waiting
+        os.replace(waiting, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(waiting)
+        raise
+
+
+def remove(url: str) -> None:
+    """Remove a file, if there is one."""
+    fs, path = filesystem(url)
+    with contextlib.suppress(FileNotFoundError):
+        fs.rm_file(path)
+
+
+def size_of(url: str) -> int | None:
+    """Bytes of a file; None where there is none."""
+    fs, path = filesystem(url)
+    try:
+        return fs.size(path)
+    except FileNotFoundError:
+        return None
+
+
+def get(url: str) -> bytes:
+    """The bytes of one whole file. Raises FileNotFoundError."""
+    fs, path = filesystem(url)
+    return fs.cat_file(path)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """One stage's folder of a work directory."""
+
+    workdir: str
+    name: str
+    """`images`, `faces`, `crops`, `identities`, `samples`, …"""
+
+    @cached_property
+    def url(self) -> str:
+        return join(self.workdir, self.name)
+
+    def part_url(self, part: str) -> str:
+        return join(self.url, part)
+
+    def existing(self) -> set[str]:
+        """Names of the parts that are there, in the ledger or not. One listing."""
+        fs, path = filesystem(self.url)
+        try:
+            return {posixpath.basename(found) for found in fs.ls(path, detail=False) if found.endswith(".parquet")}
+        except FileNotFoundError:
+            return set()
+
+    def write(self, part: str, table: pa.Table) -> None:
+        """Put one part. The same table gives the same bytes."""
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd")
+        put(self.part_url(part), buffer.getvalue())
+
+    def read(self, part: str, columns: list[str] | None = None) -> pa.Table:
+        return pq.read_table(io.BytesIO(get(self.part_url(part))), columns=columns)
+
+    def schema(self, part: str) -> pa.Schema:
+        return pq.read_schema(io.BytesIO(get(self.part_url(part))))
+
+    def read_all(self, columns: list[str] | None = None, producers: Iterable[str] | None = None) -> pa.Table:
+        """Every valid row, parts in ledger order, with an added column `part`."""
+        tables = []
+        for part in self.parts(producers):
+            table = self.read(part, columns)
+            tables.append(table.append_column("part", pa.array([part] * len(table), pa.string())))
+        if not tables:
+            raise NotReady(f"{self.url} holds no parts")
+        return pa.concat_tables(tables)
+
+    def _read_ledger(self) -> dict[str, Any]:
+        try:
+            ledger = json.loads(get(join(self.url, LEDGER)))
+        except FileNotFoundError:
+            raise NotReady(f"{self.url} is not finished: run `umo-dataset {MADE_BY[self.name]} "
+                           f"--workdir {self.workdir}` first") from None
+        if ledger.get("schema", SCHEMA_VERSION) != SCHEMA_VERSION:
+            raise NotReady(f"{self.url} was written in schema {ledger['schema']}, this is {SCHEMA_VERSION}: "
+                           "use the version that wrote it, or a new --workdir")
+        return ledger
+
+    def ledger(self) -> dict[str, list[str]]:
+        """Producer -> names of its valid parts. Raises NotReady where the stage has not finished."""
+        return self._read_ledger()["parts"]
+
+    def parts(self, producers: Iterable[str] | None = None) -> list[str]:
+        """Names of valid parts, all producers' or the named ones'."""
+        ledger = self.ledger()
+        return [part for producer in sorted(ledger if producers is None else set(producers) & ledger.keys())
+                for part in ledger[producer]]
+
+    def digest(self) -> str:
+        """Of what is valid now: says whether something was made from this or from an earlier state of it."""
+        return digests.of(self._read_ledger())
+
+    def made_from(self) -> dict[str, str]:
+        """Folder -> the digest that it had when this was made from it."""
+        return self._read_ledger().get("made_from", {})
+
+    def check_made_from(self, *sources: Parts) -> None:
+        """Raises NotReady where one of the sources has changed since."""
+        for source in sources:
+            if self.made_from().get(source.name) != source.digest():
+                raise NotReady(f"{self.url} was made from other {source.name} than are there now: run "
+                               f"`umo-dataset {MADE_BY[self.name]} --workdir {self.workdir}` again")
+
+    def options(self) -> dict[str, Any]:
+        """The options that this was made by, as they were recorded."""
+        return self._read_ledger().get("options", {})
+
+    def commit(self, parts: Mapping[str, Iterable[str]], made_from: Mapping[str, str] | None = None,
+               options: Mapping[str, Any] | None = None) -> None:
+        """Replace the named producers' parts in the ledger, in one write, then remove what no producer lists.
+
+        `made_from`: name -> digest of what they were made from, see `state_of`; `options`: what they were made by."""
+        try:
+            ledger = self.ledger()
+        except NotReady:
+            ledger = {}
+        ledger = {**ledger, **{producer: sorted(names) for producer, names in parts.items()}}
+        text = json.dumps({"schema": SCHEMA_VERSION, "parts": ledger, "made_from": made_from or {},
+                           "options": options or {}}, indent=1, sort_keys=True)
+        put(join(self.url, LEDGER), text.encode())
+        listed = {part for names in ledger.values() for part in names}
+        for part in sorted(self.existing() - listed):
+            remove(self.part_url(part))
+
+
+def places(parts: np.ndarray) -> np.ndarray:
+    """The place of each row in its part, int64 [rows], from the part of each row of `read_all`."""
+    starts = np.flatnonzero(np.concatenate([[True], parts[1:] != parts[:-1]])) if len(parts) else np.zeros(0, np.int64)
+    lengths = np.diff([*starts, len(parts)])
+    return np.arange(len(parts)) - np.repeat(starts, lengths)
+
+
+def state_of(*sources: Parts) -> dict[str, str]:
+    """Folder -> digest of what is valid in it now. Raises NotReady."""
+    return {source.name: source.digest() for source in sources}
+
+
+MADE_BY = {"images": "extract", "faces": "extract", "crops": "extract", "rejects": "extract", "identities": "cluster",
+           "drafts": "pair", "splits": "pair", "samples": "pair", "shards": "write"}
+"""Folder -> the command that makes it."""

@@ -1,0 +1,89 @@
+"""Give every draft its split, such that splits share nobody.
+
+Takes the URL of a work directory · Gives names of finished parts of samples · Rejects samples whose people straddle"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import apache_beam as beam
+import pyarrow as pa
+
+from schemas.reject import REJECTS, Reject
+from schemas.table import to_table
+from transforms import digests
+from transforms.communities import assign_splits, split_of
+from transforms.pair import PairOptions
+from transforms.parts import NotReady, Parts
+
+SPLITS = pa.schema([("identity", pa.string()), ("split", pa.string())])
+
+
+def samples_part(drafts_part: str, state: str, options: PairOptions) -> str:
+    """Splits depend on all drafts, so that each part of samples does."""
+    return f"{digests.of('samples', drafts_part, state, options.val_fraction, options.seed)}.parquet"
+
+
+def splits_part(state: str, options: PairOptions) -> str:
+    return f"{digests.of('splits', state, options.val_fraction, options.seed)}.parquet"
+
+
+def read_splits(workdir: str) -> dict[str, str]:
+    """Identity -> the split that it once got; nobody before the first `pair`."""
+    try:
+        table = Parts(workdir, "splits").read_all()
+    except NotReady:
+        return {}
+    return dict(zip(table["identity"].to_pylist(), table["split"].to_pylist(), strict=True))
+
+
+class WriteSplits(beam.DoFn):
+    """All drafts' people at once: numbers of samples and names, no vectors."""
+
+    def __init__(self, drafts: list[str], state: str, options: PairOptions) -> None:
+        self.drafts, self.state, self.options = drafts, state, options
+
+    def process(self, workdir: str) -> Iterator[str]:
+        people = [names for part in self.drafts
+                  for names in Parts(workdir, "drafts").read(part, ["identities"])["identities"].to_pylist()]
+        splits = assign_splits(people, self.options.val_fraction, self.options.seed, read_splits(workdir))
+        table = pa.table({"identity": sorted(splits), "split": [splits[name] for name in sorted(splits)]}, SPLITS)
+        Parts(workdir, "splits").write(splits_part(self.state, self.options), table)
+        yield from self.drafts
+
+
+class SplitPart(beam.DoFn):
+    """One part of drafts to one of samples."""
+
+    def __init__(self, workdir: str, state: str, options: PairOptions) -> None:
+        self.workdir, self.state, self.options = workdir, state, options
+
+    def process(self, part: str) -> Iterator[str]:
+        table = Parts(self.workdir, "splits").read(splits_part(self.state, self.options))
+        splits = dict(zip(table["identity"].to_pylist(), table["split"].to_pylist(), strict=True))
+        drafts = Parts(self.workdir, "drafts").read(part)
+        found = [split_of(names, splits) for names in drafts["identities"].to_pylist()]
+        at = drafts.schema.get_field_index("split")
+        samples = drafts.set_column(at, "split", pa.array([split or "" for split in found], pa.string()))
+        rejects = [Reject.of(target["uri"], "pair", "straddles_split")
+                   for target, split in zip(drafts["target"].to_pylist(), found, strict=True) if split is None]
+        name = samples_part(part, self.state, self.options)
+        Parts(self.workdir, "rejects").write(name, to_table(sorted(rejects, key=lambda row: row.uri), REJECTS))
+        Parts(self.workdir, "samples").write(name, samples.filter(pa.array([split is not None for split in found])))
+        yield name
+
+
+@dataclass
+class AssignSplits(beam.PTransform):
+    """Work directories, whose drafts are finished, become parts of samples."""
+
+    workdir: str
+    drafts: list[str]
+    state: str
+    options: PairOptions
+
+    def expand(self, workdirs: beam.PCollection[str]) -> beam.PCollection[str]:
+        return (workdirs
+                | "Communities" >> beam.ParDo(WriteSplits(self.drafts, self.state, self.options))
+                | "Spread" >> beam.Reshuffle()  # names of parts of drafts, on any worker
+                | "Split" >> beam.ParDo(SplitPart(self.workdir, self.state, self.options)))

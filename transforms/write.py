@@ -1,0 +1,207 @@
+"""Write shards: read the pictures of each sample again, and put them into tars with all that is known of them.
+
+Takes Shard · Gives names of finished parts of shards, the account of what was written · Rejects samples whose pictures
+changed or are gone"""
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.embedder import Embedder
+from schemas.reject import REJECTS, Reject
+from schemas.sample import Sample, from_row, to_json
+from schemas.table import to_table
+from transforms import digests, inputs, pictures, progress
+from transforms.crops import CropOptions, render
+from transforms.parts import Parts, join, put, put_file, size_of
+from transforms.pictures import BadPicture, Limits
+from transforms.shards import Shard, npz, write_members
+
+VERSION = 1
+"""Raised when the same samples and options give other bytes."""
+SHARDS = pa.schema([("path", pa.string()), ("references", pa.int32()), ("split", pa.string()), ("content", pa.string()),
+                    ("samples", pa.int64()), ("bytes", pa.int64()), ("sha256", pa.string()), ("parquet_sha256", pa.string())])
+"""One row a shard part: what was written. A shard that lost all its samples has 0 samples and no file."""
+
+
+@dataclass(frozen=True)
+class WriteOptions:
+    target_size: int = field(default=1024, metadata={
+        "help": "longest side of a target in pixels, never enlarged; default: %(default)s"})
+    shard_bytes: int = field(default=2 ** 28, metadata={
+        "help": "about how large a shard may be; default: 256 MiB, the least that WebDataset's authors advise"})
+
+
+class LostPicture(Exception):
+    """A picture of a sample that is not what it was; `reason` is of the closed list in `schemas.reject`."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
+
+
+def read_pixels(root: str, uri: str, image_key: str) -> np.ndarray:
+    """uint8 [H, W, 3], upright sRGB, of a picture that extract has seen. Raises LostPicture."""
+    try:
+        data = inputs.read_again(root, uri)
+    except OSError as error:
+        raise LostPicture("gone", f"{uri}: {type(error).__name__}") from None
+    if digests.of_bytes(data) != image_key:
+        raise LostPicture("changed", uri)
+    try:
+        return pictures.decode(data, Limits(max_pixels=2 ** 40, min_side=1))  # extract has checked its limits
+    except BadPicture as bad:
+        raise LostPicture("changed", f"{uri}: {bad.detail}") from None
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A sample's members, in the order of the contract, and its JSON."""
+
+    members: list[tuple[str, bytes]]
+    about: dict[str, object]
+
+
+def render_sample(sample: Sample, options: WriteOptions, crops: CropOptions, embedder: Embedder) -> Rendered:
+    """Read, cut, resize and encode a sample's pictures. Raises LostPicture."""
+    target = read_pixels(sample.target.root, sample.target.uri, sample.target.image_key)
+    written = pictures.resize(target, options.target_size)
+    (height, width), (old_height, old_width) = written.shape[:2], target.shape[:2]
+    about = to_json(sample, (width / old_width, height / old_height), (width, height), f"{embedder.backend}/{embedder.name}")
+    references = [pictures.encode(render(read_pixels(one.root, one.uri, one.image_key), np.asarray(one.crop), crops))
+                  for one in sample.references]
+    faces = np.asarray(sample.target_embeddings, np.float16).reshape(len(sample.similarity_matrix[0]), -1)
+    arrays = npz(target=faces, refs=np.asarray(sample.reference_embeddings, np.float16).reshape(len(references), -1))
+    key = sample.key
+    return Rendered([
+        (f"{key}.json", json.dumps(about, ensure_ascii=False, sort_keys=False).encode()), (f"{key}.npz", arrays),
+        *((f"{key}.ref_{number}.jpg", data) for number, data in enumerate(references, 1)),
+        (f"{key}.target.jpg", pictures.encode(written)), (f"{key}.txt", sample.prompt.encode())], about)
+
+
+class WriteShard(beam.DoFn):
+    """One shard: its tar and, beside it, the Parquet of its samples' JSON; then the account of both."""
+
+    def __init__(self, workdir: str, output: str, options: WriteOptions, crops: CropOptions, embedder: Embedder) -> None:
+        self.workdir, self.output, self.options = workdir, output, options
+        self.crops, self.embedder = crops, embedder
+
+    def process(self, shard: Shard) -> Iterator[str]:
+        samples = read_samples(self.workdir, shard)
+        name = shard_part(shard, self.output)
+        content = content_of(samples, self.options, self.crops)
+        if self._stands(shard, name, content):
+            progress.advance("write", len(samples))
+        else:
+            self._write(shard, samples, name, content)
+        yield name
+
+    def _stands(self, shard: Shard, name: str, content: str) -> bool:
+        """Whether an earlier run finished this very shard. One that lost samples is tried again."""
+        try:
+            done = Parts(self.workdir, "shards").read(name).to_pylist()[0]
+        except FileNotFoundError:
+            return False
+        return (done["content"] == content and done["samples"] == len(shard.rows)
+                and size_of(join(self.output, f"{shard.path}.tar")) == done["bytes"])
+
+    def _write(self, shard: Shard, samples: list[Sample], name: str, content: str) -> None:
+        abouts: list[dict[str, object]] = []
+        rejects: list[Reject] = []
+        row = {"path": shard.path, "references": shard.references, "split": shard.split, "content": content,
+               "samples": 0, "bytes": 0, "sha256": "", "parquet_sha256": ""}
+        with tempfile.NamedTemporaryFile(suffix=".tar") as file:
+            write_members(file, self._members(samples, abouts, rejects))
+            file.flush()
+            if abouts:
+                parquet = _parquet(abouts)
+                put_file(join(self.output, f"{shard.path}.tar"), file.name)
+                put(join(self.output, f"{shard.path}.parquet"), parquet)
+                file.seek(0)
+                row |= {"samples": len(abouts), "bytes": os.path.getsize(file.name),
+                        "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
+                        "parquet_sha256": hashlib.sha256(parquet).hexdigest()}
+        Parts(self.workdir, "rejects").write(name, to_table(sorted(rejects, key=lambda row: row.uri), REJECTS))
+        Parts(self.workdir, "shards").write(name, pa.Table.from_pylist([row], SHARDS))
+
+    def _members(self, samples: list[Sample], abouts: list[dict[str, object]],
+                 rejects: list[Reject]) -> Iterator[tuple[str, bytes]]:
+        """Members of all samples by key; pictures are decoded, resized and encoded by as many threads as cores, for
+        Pillow gives the interpreter's lock free in all three."""
+        cores = os.cpu_count() or 1
+        with ThreadPoolExecutor(cores) as threads:
+            for sample, rendered in _ahead(threads, 2 * cores, samples, lambda sample: render_sample(
+                    sample, self.options, self.crops, self.embedder)):
+                progress.advance("write")
+                try:
+                    done = rendered.result()
+                except LostPicture as lost:
+                    rejects.append(Reject.of(sample.target.uri, "write", lost.reason, f"{sample.key} {lost.detail}"))
+                    continue
+                abouts.append(done.about)
+                yield from done.members
+
+
+def _ahead(threads: ThreadPoolExecutor, many: int, samples: Iterable[Sample],
+           function: Callable[[Sample], Rendered]) -> Iterator[tuple[Sample, Future[Rendered]]]:
+    """Each sample with its future result, in order, at most `many` of them in work."""
+    waiting: deque[tuple[Sample, Future[Rendered]]] = deque()
+    for sample in samples:
+        waiting.append((sample, threads.submit(function, sample)))
+        if len(waiting) >= many:
+            yield waiting.popleft()
+    yield from waiting
+
+
+def _parquet(abouts: list[dict[str, object]]) -> bytes:
+    buffer = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(abouts), buffer, compression="zstd")
+    return buffer.getvalue().to_pybytes()
+
+
+def read_samples(workdir: str, shard: Shard) -> list[Sample]:
+    """A shard's samples, by key."""
+    rows: dict[tuple[str, int], Sample] = {}
+    for part in sorted({part for part, _ in shard.rows}):
+        wanted = [row for name, row in shard.rows if name == part]
+        table = Parts(workdir, "samples").read(part).take(pa.array(wanted))
+        rows.update({(part, row): from_row(values) for row, values in zip(wanted, table.to_pylist(), strict=True)})
+    return [rows[at] for at in shard.rows]
+
+
+def shard_part(shard: Shard, output: str) -> str:
+    """The name of a shard's account: one a place, so that a shard written anew replaces it."""
+    return f"{digests.of(output, shard.path)}.parquet"
+
+
+def content_of(samples: list[Sample], options: WriteOptions, crops: CropOptions) -> str:
+    """A digest of the samples themselves and of what their pictures are made by."""
+    return digests.of([repr(sample) for sample in samples], options.target_size, crops.ref_size, VERSION)
+
+
+@dataclass
+class WriteShards(beam.PTransform):
+    """Shards become tars and their accounts."""
+
+    workdir: str
+    output: str
+    options: WriteOptions
+    crops: CropOptions
+    embedder: Embedder
+
+    def expand(self, shards: beam.PCollection[Shard]) -> beam.PCollection[str]:
+        return (shards
+                | "Spread" >> beam.Reshuffle()  # shards, on any worker
+                | "Write" >> beam.ParDo(WriteShard(self.workdir, self.output, self.options, self.crops,
+                                                   self.embedder)))
