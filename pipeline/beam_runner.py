@@ -2,16 +2,24 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import logging
+import re
 from collections.abc import Callable, Sequence
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
+from transforms.failure import Failure
+
 RUNNERS = ("DirectRunner", "PrismRunner", "FlinkRunner", "PortableRunner", "DataflowRunner")
 LOCAL = ("DirectRunner",)
 """Runners whose workers see this machine's files."""
+MACHINE_FAILED = re.compile(r"^\w*(?:OSError|PermissionError|ConnectionError|TimeoutError): "
+                            r"(?:\[Errno \d+\] )?(?P<what>.*?)(?: \[while running .*\])?$", re.MULTILINE)
+"""The line of an error's text, as Beam passes it on from a worker, that says that the machine failed and not the code."""
 BUNDLES_AT_ONCE = 2
 """Threads that run bundles on one machine: while one waits for the last pictures of its chunk, the other's keep the
 child processes busy."""
@@ -31,8 +39,10 @@ def _subclasses(kind: type[PipelineOptions]) -> list[type[PipelineOptions]]:
 
 
 def run(build: Callable[[beam.Pipeline], object], runner: str, beam_args: Sequence[str]) -> None:
-    """Build a pipeline and run it to its end. Raises what a transform raised."""
-    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    """Build a pipeline and run it to its end.
+
+    Raises Failure where the machine failed (no space, no permission, a store that does not answer), and what Beam raises
+    where the code did."""
     if runner in LOCAL:
         options = PipelineOptions(list(beam_args), direct_num_workers=BUNDLES_AT_ONCE,
                                   direct_running_mode="multi_threading")
@@ -40,4 +50,16 @@ def run(build: Callable[[beam.Pipeline], object], runner: str, beam_args: Sequen
     else:
         pipeline = beam.Pipeline(options=PipelineOptions([f"--runner={runner}", *beam_args]))
     build(pipeline)
-    pipeline.run().wait_until_finish()
+    beam_log = logging.getLogger("apache_beam")
+    level = beam_log.level
+    beam_log.setLevel(logging.CRITICAL)  # it logs every failure several times; it is raised once, below
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # where it prints it as well
+            pipeline.run().wait_until_finish()
+    except (RuntimeError, OSError) as error:
+        machine = MACHINE_FAILED.search(str(error))
+        if machine is None:
+            raise
+        raise Failure(f"{machine['what']}: mend that and run the same command again; what is done stays done") from error
+    finally:
+        beam_log.setLevel(level)

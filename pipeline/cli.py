@@ -149,4 +149,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Failure as failed:
         print(f"umo-dataset: {failed}", file=sys.stderr)
         return 1
+    except OSError as error:  # the machine's fault, not the code's
+        print(f"umo-dataset: {error.strerror or error}{f': {error.filename}' if error.filename else ''}: mend that and run "
+              "the same command again; what is done stays done", file=sys.stderr)
+        return 1
     return 0

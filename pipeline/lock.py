@@ -22,8 +22,12 @@ def locked(workdir: str) -> Iterator[None]:
     On local disks the kernel frees a lock whose process has died; elsewhere a file names the holder."""
     fs, path = filesystem(join(workdir, LOCK))
     if is_local(fs):
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "w") as file:
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            file = open(path, "w")  # noqa: SIM115 (closed below)
+        except OSError as error:
+            raise Failure(f"{workdir} cannot be written ({error.strerror}): name another --workdir") from None
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

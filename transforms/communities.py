@@ -46,13 +46,13 @@ def assign_splits(people: Sequence[Sequence[str]], val_fraction: float, seed: in
     wanted = val_fraction * len(people)
     groups = communities(people, max(1, int(wanted)) if val_fraction else len(people))
     group_of = {name: number for number, group in enumerate(groups) for name in group}
-    size: Counter[int] = Counter()  # samples that lie in one community whole
-    for sample in people:
-        touched = {group_of[name] for name in sample}
-        if len(touched) == 1:
-            size[touched.pop()] += 1
+    touched = [{group_of[name] for name in sample} for sample in people]
+    touching: dict[int, list[set[int]]] = {number: [] for number in range(len(groups))}
+    for its in touched:
+        for number in its:
+            touching[number].append(its)
     splits: dict[str, str] = dict(earlier)
-    placed = 0
+    in_val: set[int] = set()
     fresh = []
     for number, group in enumerate(groups):
         known = Counter(earlier[name] for name in group if name in earlier)
@@ -61,10 +61,15 @@ def assign_splits(people: Sequence[Sequence[str]], val_fraction: float, seed: in
             continue
         split = min(known, key=lambda name: (-known[name], name != TRAIN, name))
         splits.update({name: split for name in group if name not in earlier})
-        placed += size[number] if split == VAL else 0
+        if split == VAL:
+            in_val.add(number)
+    placed = sum(its <= in_val for its in touched)
     for number in sorted(fresh, key=lambda number: digests.of("split", seed, groups[number][0])):
-        fits = size[number] > 0 and placed + size[number] <= wanted
-        placed += size[number] if fits else 0
+        more = sum(its <= in_val | {number} for its in touching[number])  # samples that it would bring whole
+        fits = more > 0 and placed + more <= wanted
+        if fits:
+            in_val.add(number)
+            placed += more
         splits.update({name: VAL if fits else TRAIN for name in groups[number]})
     return splits
 

@@ -4,6 +4,7 @@ Takes NamedChunk · Gives names of finished parts of images, faces, crops and re
 faces that cannot be references"""
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -15,17 +16,16 @@ import pyarrow.compute as pc
 
 from schemas.chunk import Chunk, Item
 from schemas.crop import Crop, crops_schema
-from schemas.embedder import Bounds, Embedder
-from schemas.face import Detection, Face, faces_schema
+from schemas.embedder import Embedder
+from schemas.face import Face, faces_schema
 from schemas.image import IMAGES, Image
 from schemas.reject import REJECTS, Reject
 from schemas.table import to_table
-from transforms import children, digests, face_models, inputs, pictures, progress
-from transforms.crops import BadCrop, CropOptions, check
-from transforms.face_models import FaceModel
+from transforms import children, digests, inputs, progress
+from transforms.examination import Examined, ExamineOptions, examine_in_child, start_child
 from transforms.inputs import IngestOptions
 from transforms.parts import Parts
-from transforms.pictures import BadPicture, Limits
+from transforms.pictures import BadPicture
 
 FOLDERS = ("rejects", "crops", "faces", "images")
 """What a chunk is written to, in this order: a chunk whose four parts are there is done."""
@@ -34,9 +34,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class ExtractOptions(IngestOptions, Limits, CropOptions):
-    faces: str = field(default="dlib", metadata={
-        "help": "face models: dlib (CPU, weights come with pip); default: %(default)s"})
+class ExtractOptions(IngestOptions, ExamineOptions):
     extract_processes: int = field(default=0, metadata={
         "help": "processes that run CPU models; default: one a core", "recorded": False})
 
@@ -56,54 +54,6 @@ def name_chunk(chunk: Chunk, options: ExtractOptions, embedder: Embedder) -> Nam
     """The name is a digest of the chunk and of the options that matter; how it was cut and by how many does not."""
     matters = [options.max_pixels, options.min_side, options.ref_crop, options.ref_size, embedder.to_json(), VERSION]
     return NamedChunk(f"{digests.of(chunk.identity(), matters)}.parquet", chunk)
-
-
-@dataclass(frozen=True)
-class Examined:
-    """What one look at a picture found."""
-
-    width: int
-    height: int
-    perceptual_hash: int
-    faces: tuple[Detection, ...]
-    """By ascending x0: the n of face_id."""
-    crops: tuple[Crop, ...]
-    dropped: tuple[tuple[str, BadCrop], ...]
-    """face_id and why the face cannot be a reference."""
-
-
-def examine(image_key: str, data: bytes, model: FaceModel, bounds: Bounds, options: ExtractOptions) -> Examined:
-    """Decode, find and embed faces, cut and check their crops. Raises BadPicture."""
-    pixels = pictures.decode(data, options)
-    faces = model.analyze([pixels])[0]
-    crops: list[Crop] = []
-    dropped: list[tuple[str, BadCrop]] = []
-    for n, face in enumerate(faces):
-        face_id = f"{image_key}:{n}"
-        try:
-            crops.append(check(pixels, face_id, face, faces[:n] + faces[n + 1:], model, bounds, options))
-        except BadCrop as bad:
-            dropped.append((face_id, bad))
-    height, width = pixels.shape[:2]
-    return Examined(width, height, pictures.perceptual_hash(pixels), tuple(faces), tuple(crops), tuple(dropped))
-
-
-_model: FaceModel
-_options: ExtractOptions
-
-
-def _start_child(options: ExtractOptions) -> None:
-    """Once in a child process: its model, on one thread, for there is a child a core."""
-    global _model, _options
-    _model, _options = face_models.load(options.faces), options
-
-
-def _examine_in_child(piece: tuple[str, bytes]) -> Examined | BadPicture:
-    image_key, data = piece
-    try:
-        return examine(image_key, data, _model, face_models.bounds(_model.embedder), _options)
-    except BadPicture as bad:
-        return bad
 
 
 class ChunkRows:
@@ -217,9 +167,10 @@ class ExtractChunk(beam.DoFn):
         return rows
 
     def _children(self) -> children.Children[tuple[str, bytes], Examined | BadPicture]:
-        options = self.options
+        options = ExamineOptions(**{field.name: getattr(self.options, field.name)
+                                    for field in dataclasses.fields(ExamineOptions)})
         return children.shared(options, lambda: children.Children(
-            options.processes(), _examine_in_child, _start_child, (options,)))
+            self.options.processes(), examine_in_child, start_child, (options,)))
 
 
 @dataclass

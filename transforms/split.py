@@ -69,7 +69,7 @@ class SplitPart(beam.DoFn):
                    for target, split in zip(drafts["target"].to_pylist(), found, strict=True) if split is None]
         name = samples_part(part, self.state, self.options)
         Parts(self.workdir, "rejects").write(name, to_table(sorted(rejects, key=lambda row: row.uri), REJECTS))
-        Parts(self.workdir, "samples").write(name, samples.filter(pa.array([split is not None for split in found])))
+        Parts(self.workdir, "samples").write(name, samples.filter(pa.array([split is not None for split in found], pa.bool_())))
         yield name
 
 

@@ -107,10 +107,12 @@ class DlibFaces:
 
     def _second_opinion(self, picture: np.ndarray, box: np.ndarray) -> np.ndarray | None:
         """The CNN's box (float [4], pixels of the picture) of the face that HOG proposes; None where it sees none."""
-        (x0, y0), side = (box[:2] + box[2:]) / 2 - (box[2:] - box[:2]), 2 * (box[2] - box[0])
-        window = self._dlib.drectangle(x0, y0, x0 + side - 1, y0 + side - 1)
-        crop = self._dlib.extract_image_chip(
-            picture, self._dlib.chip_details(window, self._dlib.chip_dims(OPINION_PIXELS, OPINION_PIXELS), 0))
+        height, width = picture.shape[:2]
+        x0, y0 = np.round(box[:2] - (box[2:] - box[:2]) / 2).astype(int)
+        side = max(1, int(round(2 * (box[2] - box[0]))))
+        rows, columns = (start + np.arange(side) for start in (y0, x0))
+        crop = picture[np.ix_(rows.clip(0, height - 1), columns.clip(0, width - 1))]     # the border goes on outside
+        crop = np.asarray(Image.fromarray(crop).resize((OPINION_PIXELS,) * 2, Image.Resampling.BILINEAR))
         seen = sorted(self._cnn(crop, 0), key=lambda face: -face.confidence)
         boxes = [_corners(face.rect) * (side / OPINION_PIXELS) + (x0, y0, x0, y0) for face in seen]
         return next((other for other in boxes if _overlap(box, other) > SAME_FACE_OVERLAP), None)

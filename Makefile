@@ -1,0 +1,37 @@
+# make demo | make run INPUT=… OUTPUT=… | make test | make check | make eval | make bench
+PYTHON ?= python3
+FACES ?= ../shared/faces
+
+.venv/base: setup.py
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --editable .
+	touch $@
+
+.venv-all/all: setup.py
+	$(PYTHON) -m venv .venv-all
+	.venv-all/bin/pip install --quiet --editable '.[all]'
+	touch $@
+
+.PHONY: demo run test check eval bench
+demo: .venv/base
+	.venv/bin/python -m pipeline.demo_photos --output demo/photos --cache demo/packages
+	.venv/bin/umo-dataset build demo/photos --output demo/dataset
+
+run: .venv/base
+	.venv/bin/umo-dataset build $(INPUT) --output $(OUTPUT)
+
+test: .venv-all/all
+	.venv-all/bin/python -m pytest -q
+
+check: .venv-all/all
+	.venv-all/bin/ruff check .
+	.venv-all/bin/mypy
+	.venv-all/bin/python -m pytest -q
+
+eval: .venv/base
+	.venv/bin/python -m benchmarks.quality $(FACES)/dev --apart 'ewha_*' 'family2_*'
+
+bench: .venv/base
+	.venv/bin/python -m benchmarks.extract
+	.venv/bin/python -m benchmarks.write
+	.venv/bin/python -m benchmarks.memory

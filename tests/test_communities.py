@@ -1,0 +1,44 @@
+"""Splits that share nobody, and that stay."""
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transforms.communities import TRAIN, VAL, assign_splits, communities, split_of
+
+samples = st.lists(st.lists(st.sampled_from([f"p{n}" for n in range(12)]), min_size=2, max_size=4, unique=True), max_size=30)
+
+
+def test_people_never_seen_together_are_apart():
+    assert communities([["a", "b"], ["b", "c"], ["x", "y"]], 10) == [["a", "b", "c"], ["x", "y"]]
+    assert communities([], 1) == []
+
+
+def test_a_component_too_large_for_a_split_is_divided_where_it_is_thin():
+    clique = [[f"{side}{n}", f"{side}{m}"] for side in "ab" for n in range(5) for m in range(n)]
+    assert communities([*clique, ["a0", "b0"]], 5) == [[f"a{n}" for n in range(5)], [f"b{n}" for n in range(5)]]
+
+
+@given(samples, st.floats(0, 0.6))
+def test_no_sample_that_stays_shares_anybody_with_another_split(people, val_fraction):
+    splits = assign_splits(people, val_fraction, 0, {})
+    kept = [(names, split_of(names, splits)) for names in people]
+    in_split = {split: {name for names, its in kept if its == split for name in names} for split in (TRAIN, VAL)}
+    assert not in_split[TRAIN] & in_split[VAL]
+    assert sum(split == VAL for _, split in kept) <= val_fraction * len(people)
+    assert assign_splits(people, val_fraction, 0, {}) == splits
+
+
+@given(samples, samples)
+def test_nobody_changes_the_split_they_once_got(before, more):
+    first = assign_splits(before, 0.3, 0, {})
+    second = assign_splits(before + more, 0.3, 0, first)
+    assert all(second[name] == split for name, split in first.items())
+
+
+def test_a_part_of_the_samples_is_for_validation():
+    people = [[f"{n}-a", f"{n}-b"] for n in range(100)]
+    splits = assign_splits(people, 0.2, 0, {})
+    assert sum(split_of(names, splits) == VAL for names in people) == 20
+    other = assign_splits(people, 0.2, 1, {})
+    assert other != splits

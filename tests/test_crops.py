@@ -1,0 +1,51 @@
+"""Which rectangle shows one person and nobody else."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transforms.crops import MARGINS, RULES, BadCrop, CropOptions, rectangle, render
+
+boxes = st.tuples(st.integers(0, 900), st.integers(0, 600), st.integers(20, 120)).map(
+    lambda box: np.array([box[0], box[1], box[0] + box[2], box[1] + box[2]], np.float32))
+
+
+@pytest.mark.parametrize("rule", sorted(MARGINS))
+def test_a_lone_face_gets_the_rules_margins(rule):
+    beside, above, below = MARGINS[rule]
+    crop = rectangle(np.array([500, 500, 600, 600], np.float32), [], 5000, 5000, rule)
+    assert crop == pytest.approx([500 - beside * 100, 500 - above * 100, 600 + beside * 100, 600 + below * 100], abs=1)
+
+
+def test_full_is_the_whole_picture_and_margins_stop_at_its_edge():
+    face = np.array([5, 5, 65, 65], np.float32)
+    assert rectangle(face, [], 100, 90, "full").tolist() == [0, 0, 100, 90]
+    assert rectangle(face, [], 100, 90, "head").tolist()[:2] == [0, 0]
+
+
+@given(boxes, st.lists(boxes, max_size=4), st.sampled_from(RULES))
+def test_no_other_face_is_left_in_a_crop(face, others, rule):
+    try:
+        crop = rectangle(face, others, 1100, 800, rule)
+    except BadCrop as bad:
+        assert bad.reason == "crop_with_several_faces" and others
+        return
+    assert (crop[:2] >= 0).all() and crop[2] <= 1100 and crop[3] <= 800
+    assert (crop[:2] <= face[:2]).all() and (crop[2:] >= np.minimum(face[2:], [1100, 800])).all()
+    for other in others:
+        meets = np.minimum(crop[2:], other[2:]) - np.maximum(crop[:2], other[:2])
+        assert (meets <= 0).any()
+
+
+def test_a_face_over_another_cannot_be_cut_free():
+    face = np.array([100, 100, 160, 160], np.float32)
+    with pytest.raises(BadCrop):
+        rectangle(face, [face + 20], 400, 400, "face")
+
+
+def test_references_are_never_enlarged_beyond_half_again():
+    pixels = np.zeros((400, 400, 3), np.uint8)
+    assert render(pixels, np.array([0, 0, 100, 80]), CropOptions()).shape == (120, 150, 3)
+    assert render(pixels, np.array([0, 0, 400, 300]), CropOptions(ref_size=200)).shape == (150, 200, 3)

@@ -1,0 +1,86 @@
+"""The work directory: parts that are whole, a ledger that says which are valid."""
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pytest
+
+from transforms import parts
+from transforms.parts import NotReady, Parts
+
+
+@pytest.fixture(params=["local", "memory"])
+def workdir(request, tmp_path):
+    return str(tmp_path / "work") if request.param == "local" else f"memory://parts-{tmp_path.name}"
+
+
+def table(*values: int) -> pa.Table:
+    return pa.table({"value": list(values)})
+
+
+def test_a_folder_without_a_ledger_is_not_finished(workdir):
+    images = Parts(workdir, "images")
+    assert images.existing() == set()
+    images.write("a.parquet", table(1))
+    with pytest.raises(NotReady, match="umo-dataset extract"):
+        images.parts()
+
+
+def test_readers_read_what_the_ledger_names_and_the_rest_is_removed(workdir):
+    images = Parts(workdir, "images")
+    for name in ("a", "b", "stale"):
+        images.write(f"{name}.parquet", table(ord(name[0])))
+    images.commit({"photos": ["b.parquet", "a.parquet"]})
+    assert images.read_all()["value"].to_pylist() == [97, 98]
+    assert images.read_all()["part"].to_pylist() == ["a.parquet", "b.parquet"]
+    assert images.existing() == {"a.parquet", "b.parquet"}
+
+
+def test_producers_keep_their_parts_apart(workdir):
+    images = Parts(workdir, "images")
+    for name in ("a", "b", "c"):
+        images.write(f"{name}.parquet", table(1))
+    images.commit({"photos": ["a.parquet"], "synthetic": ["b.parquet"]})
+    images.write("c.parquet", table(2))
+    images.commit({"photos": ["c.parquet"]})
+    assert images.ledger() == {"photos": ["c.parquet"], "synthetic": ["b.parquet"]}
+    assert images.parts(["synthetic"]) == ["b.parquet"]
+
+
+def test_what_was_made_from_an_earlier_state_is_refused(workdir):
+    faces, identities = Parts(workdir, "faces"), Parts(workdir, "identities")
+    faces.write("a.parquet", table(1))
+    faces.commit({"photos": ["a.parquet"]})
+    identities.commit({"photos": []}, parts.state_of(faces))
+    identities.check_made_from(faces)
+    faces.write("b.parquet", table(2))
+    faces.commit({"photos": ["a.parquet", "b.parquet"]})
+    with pytest.raises(NotReady, match="umo-dataset cluster"):
+        identities.check_made_from(faces)
+
+
+def test_another_schema_is_refused(workdir):
+    images = Parts(workdir, "images")
+    images.commit({"photos": []})
+    text = json.loads(parts.get(parts.join(images.url, parts.LEDGER)))
+    parts.put(parts.join(images.url, parts.LEDGER), json.dumps({**text, "schema": 0}).encode())
+    with pytest.raises(NotReady, match="schema 0"):
+        images.parts()
+
+
+def test_the_same_table_gives_the_same_bytes(workdir):
+    images = Parts(workdir, "images")
+    images.write("a.parquet", table(1, 2))
+    images.write("b.parquet", table(1, 2))
+    assert parts.get(images.part_url("a.parquet")) == parts.get(images.part_url("b.parquet"))
+
+
+def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="No space"):
+        parts.put(str(tmp_path / "a"), b"x")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,128 @@
+"""Decoding: every mode Pillow reads, upright, sRGB; limits before decoding; damage as a reason."""
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import PIL.ImageCms
+import pytest
+
+from tests.builders import drawn_photo
+from transforms import pictures
+from transforms.pictures import BadPicture, Limits, decode
+
+BAD = Path(__file__).parents[2] / "shared" / "faces" / "bad"
+ANYTHING = Limits(min_side=1)
+
+
+def saved(picture: PIL.Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", pictures.FORMATS)
+def test_every_listed_format_is_read(kind):
+    pixels = drawn_photo(kind)
+    options = {"JPEG": {"quality": 98}, "JPEG2000": {"irreversible": False}, "WEBP": {"lossless": True}}.get(kind, {})
+    seen = decode(saved(PIL.Image.fromarray(pixels), kind, **options), ANYTHING)
+    assert seen.shape == pixels.shape and seen.dtype == np.uint8
+    tolerance = 45 if kind == "GIF" else 12
+    assert np.abs(seen.astype(int) - pixels).mean() < tolerance
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_undone(orientation):
+    upright = PIL.Image.fromarray(drawn_photo("upright"))
+    turn = PIL.Image.Transpose
+    undo = {2: turn.FLIP_LEFT_RIGHT, 3: turn.ROTATE_180, 4: turn.FLIP_TOP_BOTTOM, 5: turn.TRANSPOSE, 6: turn.ROTATE_90,
+            7: turn.TRANSVERSE, 8: turn.ROTATE_270}
+    stored = upright.transpose(undo[orientation]) if orientation in undo else upright
+    exif = PIL.Image.Exif()
+    exif[pictures.ORIENTATION] = orientation
+    assert np.array_equal(decode(saved(stored, exif=exif), ANYTHING), np.asarray(upright))
+
+
+def test_sixteen_bits_of_gray_are_scaled_and_not_clipped():
+    ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
+    seen = decode(saved(PIL.Image.fromarray(ramp)), ANYTHING)
+    assert np.abs(seen[..., 0].astype(float) - ramp / 257).max() <= 0.5
+
+
+def test_transparency_lies_on_white():
+    layer = np.zeros((64, 64, 4), np.uint8)
+    layer[:32, :, 3] = 255
+    seen = decode(saved(PIL.Image.fromarray(layer)), ANYTHING)
+    assert (seen[:32] == 0).all() and (seen[32:] == 255).all()
+
+
+def test_a_profile_is_converted_to_srgb():
+    lab = PIL.ImageCms.ImageCmsProfile(PIL.ImageCms.createProfile("LAB"))
+    srgb = PIL.ImageCms.ImageCmsProfile(PIL.ImageCms.createProfile("sRGB"))
+    pixels = drawn_photo("profile")
+    same = decode(saved(PIL.Image.fromarray(pixels), icc_profile=srgb.tobytes()), ANYTHING)
+    assert np.abs(same.astype(int) - pixels).max() <= 2
+    other = decode(saved(PIL.Image.fromarray(pixels), icc_profile=lab.tobytes()), ANYTHING)  # for other channels
+    assert np.array_equal(other, pixels)
+
+
+def test_the_first_frame_of_an_animation_is_taken():
+    frames = [PIL.Image.fromarray(drawn_photo("frame", n)) for n in range(3)]
+    seen = decode(saved(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True), ANYTHING)
+    assert np.array_equal(seen, np.asarray(frames[0]))
+
+
+@pytest.mark.parametrize(("data", "limits", "reason"), [
+    (b"", ANYTHING, "empty_file"),
+    (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", ANYTHING, "not_a_picture"),
+    (saved(PIL.Image.new("1", (2000, 2000))), Limits(max_pixels=3_999_999), "too_many_pixels"),
+    (saved(PIL.Image.new("1", (20000, 20000))), Limits(), "too_many_pixels"),
+    (saved(PIL.Image.new("RGB", (500, 63))), Limits(), "too_small"),
+    (saved(PIL.Image.fromarray(drawn_photo(1)), "JPEG")[:2000], ANYTHING, "broken_picture"),
+])
+def test_what_is_not_used_has_a_reason(data, limits, reason):
+    with pytest.raises(BadPicture) as bad:
+        decode(data, limits)
+    assert bad.value.reason == reason
+
+
+@pytest.mark.skipif(not BAD.exists(), reason="needs ../shared/faces/bad")
+def test_all_bad_files_come_out_as_expected():
+    expected = json.loads((BAD / "expected.json").read_text())
+    files = {name: wanted for name, wanted in expected.items() if (BAD / "files" / name).is_file()}
+    assert len(files) >= 40
+    for name, wanted in files.items():
+        try:
+            decode((BAD / "files" / name).read_bytes(), Limits())
+            seen = "ok"
+        except BadPicture:
+            seen = "reject"
+        assert seen == wanted, name
+
+
+def test_written_pictures_carry_nothing_but_pixels():
+    pixels = drawn_photo("written")
+    data = pictures.encode(pixels)
+    picture = PIL.Image.open(io.BytesIO(data))
+    assert picture.info.keys() <= {"jfif", "jfif_version", "jfif_unit", "jfif_density", "dpi"} and not picture.getexif()
+    assert [component[1:3] for component in picture.layer] == [(1, 1)] * 3  # 4:4:4
+    assert np.abs(np.asarray(picture).astype(int) - pixels).mean() < 2
+
+
+@pytest.mark.parametrize(("longest", "scale", "shape"), [
+    (160, 1.0, (100, 160, 3)), (640, 1.0, (200, 320, 3)), (640, 1.5, (300, 480, 3)), (400, 1.5, (250, 400, 3))])
+def test_resize_keeps_the_aspect_and_the_bound(longest, scale, shape):
+    assert pictures.resize(drawn_photo("resize"), longest, scale).shape == shape
+
+
+def test_the_perceptual_hash_stays_where_the_picture_does():
+    def bits(one: np.ndarray, other: np.ndarray) -> int:
+        return (pictures.perceptual_hash(one) ^ pictures.perceptual_hash(other)).bit_count()
+
+    pixels = drawn_photo("hash")
+    again = decode(pictures.encode(pictures.resize(pixels, 200)), ANYTHING)
+    assert bits(pixels, again) <= 4
+    assert bits(pixels, drawn_photo("another")) > 10
