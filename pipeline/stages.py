@@ -46,11 +46,12 @@ def extract(urls: Iterable[str], workdir: str, options: ExtractOptions, run: Run
     embedder = face_models.load(options.faces).embedder
     named = {name.part: name for name in (name_chunk(chunk, options, embedder) for chunk in chunks)}
     done = set(named).intersection(*(Parts(workdir, folder).existing() for folder in FOLDERS))
-    again = sorted(part for part in done if _has_transient(workdir, part)) if retry else []
-    for parts, retried in ((sorted(named.keys() - done), False), (again, True)):
+    transient = {part: _transient(workdir, part) for part in sorted(done)} if retry else {}
+    new = {part: len(named[part].chunk.items) for part in sorted(named.keys() - done)}
+    again = {part: count for part, count in transient.items() if count}
+    for parts, retried in ((new, False), (again, True)):
         if parts:
-            images = sum(len(named[part].chunk.items) for part in parts)
-            with shown("extract", images, "images"):
+            with shown("extract", sum(parts.values()), "images"):
                 try:
                     run.run(lambda pipeline: pipeline | beam.Create([named[part] for part in parts])
                             | ExtractChunks(workdir, options, embedder, retried))
@@ -60,8 +61,9 @@ def extract(urls: Iterable[str], workdir: str, options: ExtractOptions, run: Run
         Parts(workdir, folder).commit({PHOTOS: named}, options=recorded(options))
 
 
-def _has_transient(workdir: str, part: str) -> bool:
-    return bool(pc.any(Parts(workdir, "rejects").read(part, ["transient"])["transient"]).as_py())
+def _transient(workdir: str, part: str) -> int:
+    """How many rejects of a part may pass if they are tried again."""
+    return int(pc.sum(Parts(workdir, "rejects").read(part, ["transient"])["transient"]).as_py() or 0)
 
 
 def cluster(workdir: str, options: ClusterOptions, run: RunOptions) -> None:

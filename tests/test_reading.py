@@ -6,14 +6,18 @@ import io
 import json
 import subprocess
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
 from pipeline import card, croissant
+from pipeline.loader import Batch, dataset
 from pipeline.funnel import Step
 from schemas.sample import SCHEMA, Reference, Sample, Target, to_json
+from tests.builders import drawn_photo
 from transforms import pictures
 from transforms.shards import npz, write_members
 from transforms.write import _parquet
@@ -26,7 +30,7 @@ SIZES = ((64, 96), (96, 64), (64, 64))
 
 
 def sample(number: int, references: int, split: str) -> Sample:
-    """A sample whose numbers all follow from `number`; a person's box is known from LICENSED on, like the licence."""
+    """A sample made up from `number`; a person's box is known from LICENSED on, like the licence."""
     key = f"{number:02x}" * 16
     height, width = SIZES[number % len(SIZES)]
     license = "CC-BY-4.0" if number >= LICENSED else ""
@@ -40,16 +44,9 @@ def sample(number: int, references: int, split: str) -> Sample:
     return Sample(
         key=key, split=split, prompt=f"Prompt {number}, with \u00fc.", source="photo",
         target=Target(key, f"album/{number}.jpg", "/never/written", "", "", license, width * 2, height * 2),
-        references=people, similarity_matrix=[[0.6, 0.1, 0.0]] * references, assignment=list(range(references)), id_sim=0.6,
-        id_conf=0.5, mimr=0.2, bystanders=0, identities=[one.identity for one in people],
+        references=people, similarity_matrix=[[0.6, 0.1, 0.0]] * references, assignment=list(range(references)),
+        id_sim=0.6, id_conf=0.5, mimr=0.2, bystanders=0, identities=[one.identity for one in people],
         target_embeddings=vectors[:FACES].ravel().tolist(), reference_embeddings=vectors[FACES:].ravel().tolist())
-
-
-def picture(height: int, width: int, seed: int) -> np.ndarray:
-    """uint8 [height, width, 3]: a gradient with black and white in it."""
-    across = np.linspace(0, 255, width)[None, :, None]
-    down = np.linspace(0, 255, height)[:, None, None]
-    return np.clip((across + down * (seed % 3)) / (1 + seed % 3) * np.ones(3), 0, 255).astype(np.uint8)
 
 
 def members_of(one: Sample) -> tuple[list[tuple[str, bytes]], dict[str, Any]]:
@@ -58,12 +55,11 @@ def members_of(one: Sample) -> tuple[list[tuple[str, bytes]], dict[str, Any]]:
     about = to_json(one, (0.5, 0.5), (width, height), "dlib/test")
     arrays = npz(target=np.asarray(one.target_embeddings, np.float16).reshape(FACES, DIMENSIONS),
                  refs=np.asarray(one.reference_embeddings, np.float16).reshape(-1, DIMENSIONS))
-    number = int(one.key[:2], 16)
-    jpegs = [(f"{one.key}.ref_{at}.jpg", pictures.encode(picture(50, 40, number + at)))
+    jpegs = [(f"{one.key}.ref_{at}.jpg", pictures.encode(drawn_photo(one.key, at, width=40, height=50)))
              for at in range(1, len(one.references) + 1)]
+    target = pictures.encode(drawn_photo(one.key, width=width, height=height))
     return [(f"{one.key}.json", json.dumps(about, ensure_ascii=False).encode()), (f"{one.key}.npz", arrays), *jpegs,
-            (f"{one.key}.target.jpg", pictures.encode(picture(height, width, number))),
-            (f"{one.key}.txt", one.prompt.encode())], about
+            (f"{one.key}.target.jpg", target), (f"{one.key}.txt", one.prompt.encode())], about
 
 
 SHARDS = (("refs-2/train-000000", 2, "train", range(0, 12)), ("refs-2/val-000000", 2, "val", range(12, 13)),
@@ -116,3 +112,165 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dataset")
     make_dataset(folder)
     return folder
+
+
+def expected(key: str) -> Sample:
+    number = int(key[:2], 16)
+    _, references, split, _ = next(shard for shard in SHARDS if number in shard[3])
+    return sample(number, references, split)
+
+
+def test_tar_lists_members_in_the_contracts_order(made: Path) -> None:
+    listed = subprocess.run(["tar", "-tf", made / "refs-2/train-000000.tar"], check=True, capture_output=True, text=True)
+    ends = ("json", "npz", "ref_1.jpg", "ref_2.jpg", "target.jpg", "txt")
+    assert listed.stdout.split() == [f"{number:02x}" * 16 + f".{end}" for number in range(12) for end in ends]
+    assert not listed.stderr
+
+
+def test_webdataset_decodes_every_member(made: Path) -> None:
+    webdataset = pytest.importorskip("webdataset")
+    shards = [str(path) for path in sorted((made / "refs-3").glob("train-*.tar"))]
+    read = list(webdataset.WebDataset(shards, shardshuffle=False, empty_check=False).decode("pil"))
+    assert [one["__key__"] for one in read] == [f"{number:02x}" * 16 for number in range(13, 18)]
+    for one in read:
+        wanted, (members, about) = expected(one["__key__"]), members_of(expected(one["__key__"]))
+        assert [name for name in one if not name.startswith("__")] == [name.partition(".")[2] for name, _ in members]
+        assert one["json"] == about and one["txt"] == wanted.prompt
+        assert one["target.jpg"].size == (about["target"]["width"], about["target"]["height"])
+        assert one["ref_3.jpg"].size == (40, 50)
+        assert one["npz"]["target"].dtype == np.float16 and one["npz"]["refs"].shape == (3, DIMENSIONS)
+        assert one["npz"]["target"].ravel().tolist() == wanted.target_embeddings
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_datasets_reads_a_config_by_the_card(made: Path, tmp_path: Path, streaming: bool) -> None:
+    datasets = pytest.importorskip("datasets")
+    for config, split, numbers in (("refs-2", "train", range(12)), ("refs-2", "val", range(12, 13)),
+                                   ("refs-3", "train", range(13, 18))):
+        rows = list(datasets.load_dataset(str(made), config, split=split, cache_dir=str(tmp_path), streaming=streaming))
+        assert [row["__key__"] for row in rows] == [f"{number:02x}" * 16 for number in numbers]
+        for row in rows:
+            check_row(row)
+
+
+def test_datasets_reads_shards_alone_with_the_cards_features(made: Path, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features._from_yaml_list(card.features(2))
+    rows = datasets.load_dataset("webdataset", data_files={"train": str(made / "refs-2/train-*.tar")}, split="train",
+                                 features=features, cache_dir=str(tmp_path))
+    assert [row["json"]["target"]["license"] for row in rows] == [""] * LICENSED + ["CC-BY-4.0"] * 2
+    for row in rows:
+        check_row(row)
+
+
+def test_what_datasets_infers_is_what_the_card_says(made: Path, tmp_path: Path) -> None:
+    """From samples that know every box, so that no list is empty (an empty one is inferred as a list of nulls)."""
+    datasets = pytest.importorskip("datasets")
+    rows = datasets.load_dataset("webdataset", data_files={"val": str(made / "refs-2/val-*.tar")}, split="val",
+                                 cache_dir=str(tmp_path))
+    assert rows.features == datasets.Features._from_yaml_list(card.features(2))
+
+
+def check_row(row: dict[str, Any]) -> None:
+    """A row of `datasets` holds what was written, all values of it."""
+    wanted = expected(row["__key__"])
+    members, about = members_of(wanted)
+    assert row["json"] == about and row["txt"] == wanted.prompt
+    assert np.asarray(row["npz"]["target"], np.float16).ravel().tolist() == wanted.target_embeddings
+    assert np.asarray(row["npz"]["refs"], np.float16).ravel().tolist() == wanted.reference_embeddings
+    assert row["target.jpg"].size == (about["target"]["width"], about["target"]["height"])
+    contents = dict(members)
+    written = pictures.decode(contents[f"{wanted.key}.ref_1.jpg"], pictures.Limits(min_side=1))
+    assert np.array_equal(np.asarray(row["ref_1.jpg"]), written)
+
+
+def test_mlcroissant_reads_the_records(made: Path) -> None:
+    mlcroissant = pytest.importorskip("mlcroissant")
+    read = mlcroissant.Dataset(jsonld=str(made / "croissant.json"))
+    assert not read.metadata.ctx.issues.errors
+    records = {record["samples/key"].decode(): record for record in read.records("samples")}
+    assert sorted(records) == sorted([*TRAINING, "0c" * 16])
+    for key, record in records.items():
+        _, about = members_of(expected(key))
+        assert record["samples/similarity_matrix"] == about["similarity_matrix"]
+        assert record["samples/target"]["samples/target/width"] == about["target"]["width"]
+        assert [one["samples/references/identity"].decode() for one in record["samples/references"]] == [
+            one["identity"] for one in about["references"]]
+
+
+def batches(made: Path, workers: int, epoch: int = 0, **arguments: Any) -> list[Batch]:
+    """A pass of a DataLoader over the training split."""
+    torch = pytest.importorskip("torch")
+    stream = dataset(str(made), resolution=96, ref_resolution=64, **arguments)
+    stream.set_epoch(epoch)
+    return list(torch.utils.data.DataLoader(stream, batch_size=None, num_workers=workers))
+
+
+def keys(read: Iterable[Batch]) -> list[str]:
+    return [about["key"] for batch in read for about in batch["meta"]]
+
+
+def test_two_workers_see_every_sample_once_and_a_batch_is_of_one_kind(made: Path) -> None:
+    torch = pytest.importorskip("torch")
+    read = batches(made, workers=2, batch_size=2)
+    assert sorted(keys(read)) == TRAINING
+    for batch in read:
+        size = len(batch["txt"])
+        assert size <= 2 and batch["img"].shape[:2] == (size, 3) and batch["img"].dtype == torch.float32
+        assert {len(about["references"]) for about in batch["meta"]} == {len(batch["ref_imgs"])}
+        assert len({(about["target"]["height"], about["target"]["width"]) for about in batch["meta"]}) == 1
+        for pixels in (batch["img"], *batch["ref_imgs"]):
+            assert pixels.shape[0] == size and -1 <= pixels.min() < 0 < pixels.max() <= 1
+        for at, about in enumerate(batch["meta"]):
+            wanted = expected(about["key"])
+            assert batch["txt"][at] == wanted.prompt and about == members_of(wanted)[1]
+            assert batch["target_faces"][at].shape == (FACES, DIMENSIONS)
+            assert batch["ref_faces"][at].ravel().tolist() == wanted.reference_embeddings
+
+
+def test_two_ranks_with_two_workers_share_the_samples(made: Path) -> None:
+    shares = [keys(batches(made, workers=2, batch_size=2, rank=rank, world_size=2)) for rank in range(2)]
+    assert sorted(shares[0] + shares[1]) == TRAINING
+    assert abs(len(shares[0]) - len(shares[1])) <= 1
+
+
+def test_the_same_epoch_gives_the_same_batches_and_another_others(made: Path) -> None:
+    torch = pytest.importorskip("torch")
+    first, again, other = (batches(made, workers=2, epoch=epoch, batch_size=2) for epoch in (3, 3, 4))
+    assert keys(first) == keys(again) != keys(other) and sorted(keys(other)) == TRAINING
+    assert all(torch.equal(one["img"], two["img"]) for one, two in zip(first, again, strict=True))
+
+
+def test_configs_splits_and_order_of_the_shards(made: Path) -> None:
+    assert keys(batches(made, workers=0, configs=[3], shuffle=False)) == [f"{number:02x}" * 16 for number in range(13, 18)]
+    assert keys(batches(made, workers=0, split="val")) == ["0c" * 16]
+
+
+def test_drop_last_leaves_whole_batches(made: Path) -> None:
+    read = batches(made, workers=0, batch_size=3, drop_last=True, configs=[2])
+    assert [len(batch["txt"]) for batch in read] == [3] * 3  # 12 samples, 4 of each of three buckets
+
+
+def test_repeat_goes_on_and_loses_nothing(made: Path) -> None:
+    torch = pytest.importorskip("torch")
+    stream = dataset(str(made), batch_size=3, configs=[2], repeat=True, resolution=96, ref_resolution=64)
+    read = iter(torch.utils.data.DataLoader(stream, batch_size=None, num_workers=2))
+    seen = Counter(keys(next(read) for _ in range(24)))
+    assert set(seen) == {f"{number:02x}" * 16 for number in range(12)} and sum(seen.values()) == 72
+    assert max(seen.values()) - min(seen.values()) <= 2  # what waits for a batch, in either worker
+
+
+def test_workers_that_persist_take_the_new_epoch(made: Path) -> None:
+    torch = pytest.importorskip("torch")
+    stream = dataset(str(made), batch_size=1, resolution=96, ref_resolution=64)
+    loader = torch.utils.data.DataLoader(stream, batch_size=None, num_workers=2, persistent_workers=True)
+    first = keys(loader)
+    stream.set_epoch(1)
+    assert keys(loader) != first and keys(loader) == keys(batches(made, workers=2, epoch=1, batch_size=1))
+
+
+def test_more_workers_than_samples_end(made: Path) -> None:
+    torch = pytest.importorskip("torch")
+    stream = dataset(str(made), split="val", repeat=True, resolution=96, ref_resolution=64)
+    read = iter(torch.utils.data.DataLoader(stream, batch_size=None, num_workers=2))
+    assert keys(next(read) for _ in range(3)) == ["0c" * 16] * 3

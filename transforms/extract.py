@@ -8,7 +8,7 @@ import dataclasses
 import os
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import apache_beam as beam
 import pyarrow as pa
@@ -134,11 +134,14 @@ class ExtractChunk(beam.DoFn):
         waiting: deque[str] = deque()
         outcome: dict[str, Examined | BadPicture] = {}
 
+        if only is not None and not chunk.tar:
+            chunk = replace(chunk, items=tuple(item for item in chunk.items if item.uri in only))
+
         def pieces() -> Iterator[tuple[str, bytes]]:
             for read in inputs.read(chunk):
                 item = read.item if isinstance(read, inputs.Read) else read[0]
                 if only is not None and item.uri not in only:
-                    continue
+                    continue  # of a tar, which is read from end to end
                 if not isinstance(read, inputs.Read):
                     rows.reject(*read)
                     progress.advance("extract")
