@@ -80,8 +80,8 @@ def read_steps(output: str) -> list[Step]:
         raise Failure(f"funnel.json of {output} is not an account ({error}): run write again") from None
     unknown = sorted({reason for step in steps for reason in step.dropped} - REASONS.keys())
     if unknown:
-        raise Failure(f"funnel.json of {output} names the reason {unknown[0]}, which this version does not know: use the "
-                      "version that wrote it")
+        raise Failure(f"funnel.json of {output} names the reason {unknown[0]}, which this version does not know: "
+                      "use the version that wrote it")
     return steps
 
 
@@ -134,7 +134,7 @@ class Survey:
         references = pc.list_flatten(table["references"])
 
         def of_references(name: str) -> np.ndarray:
-            return pc.struct_field(references, name).to_numpy()
+            return np.asarray(pc.struct_field(references, name).to_numpy())
 
         margins = of_references("margin")
         self.margins.append(margins)
@@ -188,8 +188,8 @@ def others(matrices: Iterable[Sequence[Sequence[float]]], assignments: Iterable[
 
 def sides(boxes: pa.ChunkedArray) -> np.ndarray:
     """float64: the shorter side of each known box x0 y0 x1 y1."""
-    flat = pc.list_flatten(boxes).to_numpy().astype(np.float64).reshape(-1, 4)
-    return (flat[:, 2:] - flat[:, :2]).min(axis=1, initial=np.inf)
+    flat = np.asarray(pc.list_flatten(boxes).to_numpy(), np.float64).reshape(-1, 4)
+    return np.minimum(flat[:, 2] - flat[:, 0], flat[:, 3] - flat[:, 1])
 
 
 def joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
@@ -313,7 +313,8 @@ def plots(seen: Survey, about: Mapping[str, Any]) -> list[Plot]:
                   "Its own face should lie between the bounds, all others far to the left. Each colour sums to 100 %.",
                   "cosine similarity", {"its own face": own, "the others’ faces": other}, low, 1.0, 0.05,
                   {"same person from": bounds.get("same_person"), "near copy above": bounds.get("near_copy")}),
-        histogram("Margin of a reference", "How clearly its own face beats the second best: 1 is beyond doubt, 0 a tie.",
+        histogram("Margin of a reference",
+                  "How clearly its own face beats the second best: 1 is beyond doubt, 0 a tie.",
                   "margin (ID-Conf of one reference)", {"references": margins}, 0.0, 1.0, 0.05,
                   {"kept from": bounds.get("margin") if margin is None else margin}),
         categories("People with a reference", "Samples by number of references: the configs.", "references of a sample",
@@ -363,7 +364,8 @@ def categories(title: str, says: str, axis: str, unit: str, counts: Mapping[str,
     """One bar a name, in the order given."""
     width = percent(1, max(len(counts), 4))  # few bars are not stretched over the whole width
     top = nice_top(max(counts.values(), default=0))
-    bars = [Bar(round((place + 0.15) * width, 2), round(0.7 * width, 2), percent(count, top), 0, f"{name}: {count:,} {unit}")
+    bars = [Bar(round((place + 0.15) * width, 2), round(0.7 * width, 2), percent(count, top), 0,
+                f"{name}: {count:,} {unit}")
             for place, (name, count) in enumerate(counts.items())]
     ticks = [Mark(round((place + 0.5) * width, 2), name) for place, name in enumerate(counts)]
     return Plot(title, says, axis, bars, ticks, y_ticks(top, ""), [], [])
@@ -480,9 +482,9 @@ def show(members: Mapping[str, bytes]) -> SampleShown:
               for name in ("target.jpg", *(one["member"] for one in about["references"]))}
     references = about["references"]
     least = min(one["margin"] for one in references)
-    shown = [ReferenceShown(
-        number, thumbnail(pixels[one["member"]], REFERENCE_SIDE, {number: one["face_box"]}), one["identity"], one["uri"],
-        one["similarity"], one["margin"], one["margin"] == least) for number, one in enumerate(references, 1)]
+    shown = [ReferenceShown(number, thumbnail(pixels[one["member"]], REFERENCE_SIDE, {number: one["face_box"]}),
+                            one["identity"], one["uri"], one["similarity"], one["margin"], one["margin"] == least)
+             for number, one in enumerate(references, 1)]
     target = thumbnail(pixels["target.jpg"], TARGET_SIDE,
                        {number: one["target_face_box"] for number, one in enumerate(references, 1)})
     matrix, assignment = about["similarity_matrix"], about["assignment"]
@@ -493,7 +495,9 @@ def show(members: Mapping[str, bytes]) -> SampleShown:
 
 
 def read_members(output: str, shard: str, keys: Collection[str]) -> dict[str, dict[str, bytes]]:
-    """Key -> extension -> bytes of the named samples' members, in one pass that ends behind the last. Raises Failure."""
+    """Key -> extension -> bytes of the named samples' members, in one pass that ends behind the last.
+
+    Raises Failure."""
     fs, path = filesystem(join(output, f"{shard}.tar"))
     found: dict[str, dict[str, bytes]] = {}
     try:

@@ -58,8 +58,9 @@ class Photo:
     caption: str | None = None
 
 
-def make_workdir(folder: Path, photos: list[Photo], photos_a_part: int = 4, noise: float = 0.6) -> str:
-    """Draw the photos below `folder/photos` and write what `extract` would; the work directory's path."""
+def make_workdir(folder: Path, photos: list[Photo], photos_a_part: int = 4, noise: float = 0.6, scale: int = 1) -> str:
+    """Draw the photos below `folder/photos`, `scale` times 320 x 200, and write what `extract` would; the work directory's
+    path."""
     root, workdir = folder / "photos", str(folder / "work")
     root.mkdir(parents=True, exist_ok=True)
     options = recorded(ExtractOptions())
@@ -67,19 +68,20 @@ def make_workdir(folder: Path, photos: list[Photo], photos_a_part: int = 4, nois
     for start in range(0, len(photos), photos_a_part):
         images, faces, crops = [], [], []
         for photo in photos[start:start + photos_a_part]:
-            pixels = drawn_photo(photo.name)
+            pixels = drawn_photo(photo.name, width=WIDTH * scale, height=HEIGHT * scale)
             PIL.Image.fromarray(pixels).save(root / photo.name, quality=95)
             key = digests.of_bytes((root / photo.name).read_bytes())
-            images.append(Image(key, photo.name, str(root), photo.group, photo.clip, None, photo.source, WIDTH, HEIGHT,
+            images.append(Image(key, photo.name, str(root), photo.group, photo.clip, None, photo.source,
+                                WIDTH * scale, HEIGHT * scale,
                                 pictures.perceptual_hash(pixels), photo.caption, photo.license))
             for n, name in enumerate(photo.people):
                 x0 = 20.0 + n * 60
                 box = np.array([x0, 50, x0 + 40, 90], np.float32)
                 keypoints = np.array([x0 + 12, 62, x0 + 28, 62, x0 + 20, 72, x0 + 13, 80, x0 + 27, 80], np.float32)
                 embedding = shot(name, photo.name, noise=noise)
-                faces.append(Face(f"{key}:{n}", key, photo.group, photo.clip, None, box, keypoints, 1.0, 0.9, None,
-                                  embedding))
-                crops.append(Crop(f"{key}:{n}", np.array([x0 - 10, 40, x0 + 50, 100], np.float32), 1,
+                faces.append(Face(f"{key}:{n}", key, photo.group, photo.clip, None, box * scale, keypoints * scale, 1.0,
+                                  0.9, None, embedding))
+                crops.append(Crop(f"{key}:{n}", np.array([x0 - 10, 40, x0 + 50, 100], np.float32) * scale, 1,
                                   np.array([15, 15, 75, 75], np.float32), 1.0, embedding))
         part = f"{digests.of('made', start)}.parquet"
         names.append(part)

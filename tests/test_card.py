@@ -17,8 +17,8 @@ STEPS = [Step("images", "extract", "images", 10, 8, {"too_small": 2}),
 
 
 def shard(references: int, split: str, number: int = 0, samples: int = 5) -> dict[str, Any]:
-    return {"path": f"refs-{references}/{split}-{number:06d}", "references": references, "split": split, "samples": samples,
-            "bytes": 2 ** 20, "sha256": f"{references}" * 64, "parquet_sha256": "f" * 64}
+    return {"path": f"refs-{references}/{split}-{number:06d}", "references": references, "split": split,
+            "samples": samples, "bytes": 2 ** 20, "sha256": f"{references}" * 64, "parquet_sha256": "f" * 64}
 
 
 ABOUT = about_of([shard(10, "train"), shard(2, "val"), shard(2, "train"), shard(2, "train", 1)])

@@ -100,7 +100,7 @@ def test_a_person_is_cut_out_along_the_outline_that_the_colours_show() -> None:
     around = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     drawn = tuple((float(2.08 * np.cos(a)), float(2.08 * np.sin(a)) + 1 / 3) for a in around)  # 2.4 pixels too wide
     cover = demo.cover_of(rgb, head, drawn)
-    assert 0 <= cover.min() and cover.max() <= 1
+    assert cover.min() >= 0 and cover.max() <= 1
     assert ((cover > 0.5) != person).mean() < 0.01
 
 

@@ -26,8 +26,8 @@ from transforms.shards import npz, write_members
 
 def test_buckets_are_unos() -> None:
     assert buckets(512) == list(loader.BUCKETS)
-    assert buckets(320) == [(160, 480), (192, 480), (192, 432), (240, 400), (272, 352), (320, 320), (352, 272), (400, 240),
-                            (432, 192), (480, 192), (480, 160)]
+    assert buckets(320) == [(160, 480), (192, 480), (192, 432), (240, 400), (272, 352), (320, 320),
+                            (352, 272), (400, 240), (432, 192), (480, 192), (480, 160)]
     assert all(side % 16 == 0 for resolution in (320, 384, 512, 768) for size in buckets(resolution) for side in size)
 
 
@@ -39,7 +39,7 @@ def test_nearest_bucket(height: int, width: int, bucket: tuple[int, int]) -> Non
 
 
 @given(st.integers(1, 2000), st.integers(1, 2000), st.sampled_from(buckets(320)))
-def test_a_fitted_picture_is_whole_inside_and_keeps_its_proportions(width: int, height: int, size: tuple[int, int]) -> None:
+def test_a_fitted_picture_is_whole_and_in_proportion(width: int, height: int, size: tuple[int, int]) -> None:
     left, top, fitted_width, fitted_height = placement(width, height, size)
     assert left >= 0 and top >= 0 and left + fitted_width <= size[1] and top + fitted_height <= size[0]
     assert fitted_width == size[1] or fitted_height == size[0]
@@ -62,7 +62,7 @@ def test_every_sample_has_one_consumer_and_shares_are_equal(sizes: list[int], co
     shards = [(f"refs-2/train-{number:06d}", size) for number, size in enumerate(sizes)]
     shares = [[(one.path, at) for one in deal(shards, consumer, consumers) for at in range(one.start, one.stop)]
               for consumer in range(consumers)]
-    assert [place for share in shares for place in share] == [(path, at) for path, size in shards for at in range(size)]
+    assert [one for share in shares for one in share] == [(path, at) for path, size in shards for at in range(size)]
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
@@ -77,8 +77,8 @@ def stored(key: str, target: tuple[int, int], references: Sequence[tuple[int, in
         return pictures.encode(drawn_photo(key, name, height=size[0], width=size[1]))
 
     about = {"key": key, "target": {"height": target[0], "width": target[1]}, "references": [{} for _ in references]}
-    members = {"json": json.dumps(about).encode(),
-               "npz": npz(target=np.zeros((len(references), 4), np.float16), refs=np.ones((len(references), 4), np.float16)),
+    faces = np.ones((len(references), 4), np.float16)
+    members = {"json": json.dumps(about).encode(), "npz": npz(target=faces * 0, refs=faces),
                **{f"ref_{number}.jpg": jpeg(f"ref_{number}", size) for number, size in enumerate(references, 1)},
                "target.jpg": jpeg("target", target), "txt": prompt.encode()}
     return Stored(members, about)
@@ -120,8 +120,8 @@ def unos_batch(samples: Sequence[Stored], resolution: int, ref_resolution: int) 
     functional = pytest.importorskip("torchvision.transforms.functional")
 
     def together(member: str, size: int) -> Any:
-        tensors = [functional.normalize(functional.to_tensor(PIL.Image.open(io.BytesIO(one.members[member]))), [0.5], [0.5])
-                   for one in samples]
+        read = [PIL.Image.open(io.BytesIO(one.members[member])) for one in samples]
+        tensors = [functional.normalize(functional.to_tensor(picture), [0.5], [0.5]) for picture in read]
         mean = np.mean([tensor.shape[1] / tensor.shape[2] for tensor in tensors])
         sizes = [(int(height / 512 * size) // 16 * 16, int(width / 512 * size) // 16 * 16)
                  for height, width in loader.BUCKETS]
@@ -213,7 +213,7 @@ def test_what_cannot_be_given_says_what_there_is(tmp_path: Path) -> None:
     with pytest.raises(Failure, match=r"holds no dataset\.json"):
         loader.dataset(str(tmp_path))
     make_dataset(tmp_path)
-    with pytest.raises(Failure, match="0 samples of all configs, split test, for 1 processes: there are 12 of refs-2/train"):
+    with pytest.raises(Failure, match="0 samples of all configs, split test, for 1 .*: there are 12 of refs-2/train"):
         loader.dataset(str(tmp_path), split="test")
     with pytest.raises(Failure, match="0 samples of refs-4, refs-7, split train"):
         loader.dataset(str(tmp_path), configs=[7, 4])

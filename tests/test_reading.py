@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from pipeline import card, croissant
-from pipeline.loader import Batch, dataset
 from pipeline.funnel import Step
+from pipeline.loader import Batch, dataset
 from schemas.sample import SCHEMA, Reference, Sample, Target, to_json
 from tests.builders import drawn_photo
 from transforms import pictures
@@ -29,16 +29,21 @@ SIZES = ((64, 96), (96, 64), (64, 64))
 """(height, width) of targets, by turns."""
 
 
+def key_of(number: int) -> str:
+    return f"{number:02x}" * 16
+
+
 def sample(number: int, references: int, split: str) -> Sample:
     """A sample made up from `number`; a person's box is known from LICENSED on, like the licence."""
-    key = f"{number:02x}" * 16
+    key = key_of(number)
     height, width = SIZES[number % len(SIZES)]
     license = "CC-BY-4.0" if number >= LICENSED else ""
     vectors = np.random.default_rng(number).normal(size=(FACES + references, DIMENSIONS)).astype(np.float16)
     people = [Reference(
         identity=f"id{at}", face_id=f"{key}:{at}", image_key=f"{at:032x}", uri=f"album/{at}.jpg", root="/never/written",
         license=license, crop=[0.0, 0.0, 40.0, 50.0], face_box=[8.0, 8.0, 32.0, 40.0],
-        target_face_box=[at * 20.0, 4.0, at * 20.0 + 16, 20.0], target_keypoints=[float(at * 20 + n) for n in range(10)],
+        target_face_box=[at * 20.0, 4.0, at * 20.0 + 16, 20.0],
+        target_keypoints=[float(at * 20 + n) for n in range(10)],
         target_person_box=[0.0, 0.0, 30.0, 60.0] if number >= LICENSED else [], similarity=0.6, margin=0.5)
         for at in range(references)]
     return Sample(
@@ -65,7 +70,7 @@ def members_of(one: Sample) -> tuple[list[tuple[str, bytes]], dict[str, Any]]:
 SHARDS = (("refs-2/train-000000", 2, "train", range(0, 12)), ("refs-2/val-000000", 2, "val", range(12, 13)),
           ("refs-3/train-000000", 3, "train", range(13, 16)), ("refs-3/train-000001", 3, "train", range(16, 18)))
 """(path, references, split, numbers of its samples)."""
-TRAINING = sorted(f"{number:02x}" * 16 for _, _, split, numbers in SHARDS if split == "train" for number in numbers)
+TRAINING = sorted(key_of(number) for _, _, split, numbers in SHARDS if split == "train" for number in numbers)
 
 
 def make_dataset(folder: Path) -> dict[str, Any]:
@@ -121,9 +126,10 @@ def expected(key: str) -> Sample:
 
 
 def test_tar_lists_members_in_the_contracts_order(made: Path) -> None:
-    listed = subprocess.run(["tar", "-tf", made / "refs-2/train-000000.tar"], check=True, capture_output=True, text=True)
+    listed = subprocess.run(["tar", "-tf", made / "refs-2/train-000000.tar"], check=True, capture_output=True,
+                            text=True)
     ends = ("json", "npz", "ref_1.jpg", "ref_2.jpg", "target.jpg", "txt")
-    assert listed.stdout.split() == [f"{number:02x}" * 16 + f".{end}" for number in range(12) for end in ends]
+    assert listed.stdout.split() == [f"{key_of(number)}.{end}" for number in range(12) for end in ends]
     assert not listed.stderr
 
 
@@ -131,7 +137,7 @@ def test_webdataset_decodes_every_member(made: Path) -> None:
     webdataset = pytest.importorskip("webdataset")
     shards = [str(path) for path in sorted((made / "refs-3").glob("train-*.tar"))]
     read = list(webdataset.WebDataset(shards, shardshuffle=False, empty_check=False).decode("pil"))
-    assert [one["__key__"] for one in read] == [f"{number:02x}" * 16 for number in range(13, 18)]
+    assert [one["__key__"] for one in read] == [key_of(number) for number in range(13, 18)]
     for one in read:
         wanted, (members, about) = expected(one["__key__"]), members_of(expected(one["__key__"]))
         assert [name for name in one if not name.startswith("__")] == [name.partition(".")[2] for name, _ in members]
@@ -148,7 +154,7 @@ def test_datasets_reads_a_config_by_the_card(made: Path, tmp_path: Path, streami
     for config, split, numbers in (("refs-2", "train", range(12)), ("refs-2", "val", range(12, 13)),
                                    ("refs-3", "train", range(13, 18))):
         rows = list(datasets.load_dataset(str(made), config, split=split, cache_dir=str(tmp_path), streaming=streaming))
-        assert [row["__key__"] for row in rows] == [f"{number:02x}" * 16 for number in numbers]
+        assert [row["__key__"] for row in rows] == [key_of(number) for number in numbers]
         for row in rows:
             check_row(row)
 
@@ -189,7 +195,7 @@ def test_mlcroissant_reads_the_records(made: Path) -> None:
     read = mlcroissant.Dataset(jsonld=str(made / "croissant.json"))
     assert not read.metadata.ctx.issues.errors
     records = {record["samples/key"].decode(): record for record in read.records("samples")}
-    assert sorted(records) == sorted([*TRAINING, "0c" * 16])
+    assert sorted(records) == sorted([*TRAINING, key_of(12)])
     for key, record in records.items():
         _, about = members_of(expected(key))
         assert record["samples/similarity_matrix"] == about["similarity_matrix"]
@@ -242,8 +248,8 @@ def test_the_same_epoch_gives_the_same_batches_and_another_others(made: Path) ->
 
 
 def test_configs_splits_and_order_of_the_shards(made: Path) -> None:
-    assert keys(batches(made, workers=0, configs=[3], shuffle=False)) == [f"{number:02x}" * 16 for number in range(13, 18)]
-    assert keys(batches(made, workers=0, split="val")) == ["0c" * 16]
+    assert keys(batches(made, workers=0, configs=[3], shuffle=False)) == [key_of(number) for number in range(13, 18)]
+    assert keys(batches(made, workers=0, split="val")) == [key_of(12)]
 
 
 def test_drop_last_leaves_whole_batches(made: Path) -> None:
@@ -256,7 +262,7 @@ def test_repeat_goes_on_and_loses_nothing(made: Path) -> None:
     stream = dataset(str(made), batch_size=3, configs=[2], repeat=True, resolution=96, ref_resolution=64)
     read = iter(torch.utils.data.DataLoader(stream, batch_size=None, num_workers=2))
     seen = Counter(keys(next(read) for _ in range(24)))
-    assert set(seen) == {f"{number:02x}" * 16 for number in range(12)} and sum(seen.values()) == 72
+    assert set(seen) == set(map(key_of, range(12))) and sum(seen.values()) == 72
     assert max(seen.values()) - min(seen.values()) <= 2  # what waits for a batch, in either worker
 
 
@@ -273,4 +279,4 @@ def test_more_workers_than_samples_end(made: Path) -> None:
     torch = pytest.importorskip("torch")
     stream = dataset(str(made), split="val", repeat=True, resolution=96, ref_resolution=64)
     read = iter(torch.utils.data.DataLoader(stream, batch_size=None, num_workers=2))
-    assert keys(next(read) for _ in range(3)) == ["0c" * 16] * 3
+    assert keys(next(read) for _ in range(3)) == [key_of(12)] * 3

@@ -1,0 +1,265 @@
+"""Linkage against the plain definition and scipy's, and what must hold for any faces."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.cluster.hierarchy import fcluster
+from scipy.cluster.hierarchy import linkage as scipy_linkage
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial.distance import squareform
+
+from schemas.embedder import Bounds
+from transforms import linkage, similarity
+from transforms.linkage import Linkage, central_similarity, cluster_faces, exclusive_images, link, numbered
+from transforms.scoring import bcubed
+from transforms.similarity import UNIT, Edges, on_grid, strong_edges
+
+BOUNDS = Bounds(same_person=0.5, strict_same_person=0.8, near_copy=0.95, outlier=0.4, margin=0.2, quality=0.3, edge=0.22,
+                join=0.12, small_join=0.6, origin="made up for tests")
+
+
+def crowd(people: int, each: int, dimensions: int = 32, seed: int = 0, noise: float = 0.5) -> tuple[np.ndarray, list[str]]:
+    """Unit vectors float32 [people * each, dimensions] and whose they are; two of a person have a cosine of 1 / (1 + noise^2)."""
+    random = np.random.default_rng([seed, people, each])
+    middles = random.standard_normal((people, dimensions)) / np.sqrt(dimensions)
+    vectors = np.repeat(middles, each, axis=0)
+    vectors = vectors + noise * random.standard_normal(vectors.shape) / np.sqrt(dimensions)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors.astype(np.float32), [f"person-{person}" for person in range(people) for _ in range(each)]
+
+
+def cluster(embeddings: np.ndarray, images: np.ndarray | None = None, exempt: np.ndarray | None = None,
+            face_ids: list[str] | None = None, bounds: Bounds = BOUNDS) -> tuple[np.ndarray, np.ndarray]:
+    """`cluster_faces`; if nothing else is said, every face is alone in its image."""
+    count = len(embeddings)
+    return cluster_faces(embeddings, [f"face-{row:05d}" for row in range(count)] if face_ids is None else face_ids,
+                         np.arange(count) if images is None else images, np.ones(count, np.float32), bounds,
+                         np.zeros(count, bool) if exempt is None else exempt)
+
+
+def clusters_of(labels: np.ndarray) -> list[frozenset[int]]:
+    return sorted((frozenset(np.flatnonzero(labels == label).tolist()) for label in np.unique(labels)), key=min)
+
+
+def all_pairs(count: int) -> Edges:
+    return Edges(*np.triu_indices(count, 1))
+
+
+# --- whole runs ---
+
+
+@pytest.mark.parametrize("people", [4, 40])  # fewer than 30 faces, and more
+def test_people_are_told_apart(people):
+    embeddings, truth = crowd(people, 6, 64)
+    labels, central = cluster(embeddings)
+    assert bcubed(labels, truth).f == 1
+    assert central.dtype == np.float32 and labels.dtype == np.int64
+    assert labels.tolist() == [row // 6 for row in range(6 * people)]  # numbered by the least face_id
+    expected = [embeddings[row] @ embeddings[row // 6 * 6:row // 6 * 6 + 6].sum(0)
+                / np.linalg.norm(embeddings[row // 6 * 6:row // 6 * 6 + 6].sum(0)) for row in range(6 * people)]
+    assert np.allclose(central, expected, atol=1e-3)
+
+
+def test_no_faces_one_face_and_the_same_face_many_times():
+    assert [part.tolist() for part in cluster(np.zeros((0, 8), np.float32))] == [[], []]
+    one = np.eye(8, dtype=np.float32)[:1]
+    assert [part.tolist() for part in cluster(one)] == [[0], [1]]
+    for count in (2, 29, 30, 31, 3000):
+        labels, central = cluster(np.repeat(one, count, axis=0))
+        assert set(labels.tolist()) == {0} and np.allclose(central, 1)
+
+
+@pytest.mark.parametrize("count", [12, 60])
+def test_faces_of_one_image_are_different_people_unless_exempt(count):
+    same = np.repeat(np.eye(8, dtype=np.float32)[:1], count, axis=0)
+    one_image = np.zeros(count, int)
+    assert len(set(cluster(same, one_image)[0].tolist())) == count
+    assert len(set(cluster(same, one_image, np.ones(count, bool))[0].tolist())) == 1
+
+
+def test_a_face_unlike_its_identity_belongs_to_nobody():
+    embeddings, _ = crowd(20, 10, 64, noise=0.3)
+    strict = Bounds(**{**BOUNDS.__dict__, "outlier": 0.97})
+    labels, central = cluster(embeddings, bounds=strict)
+    assert np.array_equal(labels < 0, central < 0.97) and 0 < (labels < 0).sum() < 200
+    known = labels[labels >= 0]
+    assert sorted(set(known.tolist())) == list(range(known.max() + 1))
+
+
+def test_vectors_with_a_large_common_mean_are_clustered_like_those_without():
+    embeddings, truth = crowd(50, 4, 64)
+    common = 0.41 * embeddings + 0.91 * np.eye(64, dtype=np.float32)[0]
+    common /= np.linalg.norm(common, axis=1, keepdims=True)
+    images = np.arange(200) % 4 + np.arange(200) // 8 * 4  # two people an image, each in four of them
+    assert bcubed(cluster(common, images)[0], truth).f > 0.98
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"embeddings": np.eye(3, 8, dtype=np.float32)}, "2 face_ids, but 3 embeddings"),
+    ({"face_ids": ["a", "a"]}, "1 of 2 face_ids occur more than once"),
+    ({"embeddings": 2 * np.eye(2, 8, dtype=np.float32)}, "unit length, not of 2.0"),
+])
+def test_bad_input_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        cluster(**{"embeddings": np.eye(2, 8, dtype=np.float32), "face_ids": ["a", "b"], "images": np.arange(2),
+                   "exempt": np.zeros(2, bool), **change})
+
+
+@st.composite
+def albums(draw):
+    """Faces of a few people in images of up to three: embeddings, images, exempt."""
+    people, each = draw(st.integers(1, 12)), draw(st.integers(1, 8))
+    embeddings, _ = crowd(people, each, 16, draw(st.integers(0, 99)), draw(st.sampled_from([0.2, 0.8, 1.5])))
+    count = len(embeddings)
+    images = np.array(draw(st.lists(st.integers(0, max(count // 2, 1)), min_size=count, max_size=count)))
+    exempt = np.isin(images, draw(st.lists(st.sampled_from(images.tolist()), max_size=2)))
+    return embeddings, images, exempt
+
+
+@settings(max_examples=50, deadline=None)
+@given(albums(), st.randoms(use_true_random=False), st.sampled_from([7, 64]))
+def test_rows_blocks_and_numbers_of_images_change_no_byte(album, random, block):
+    embeddings, images, exempt = album
+    face_ids = [f"face-{row:05d}" for row in range(len(images))]
+    labels, central = cluster(embeddings, images, exempt, face_ids)
+    rows = random.sample(range(len(images)), len(images))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(linkage, "CHUNK", block)
+        patch.setattr(similarity.strong_edges, "__defaults__", (block,))
+        patch.setattr(similarity.Cohort.crowding, "__defaults__", (block,))
+        other, other_central = cluster(embeddings[rows], 1000 - images[rows], exempt[rows], [face_ids[row] for row in rows])
+    assert other.tobytes() == labels[rows].tobytes()
+    assert other_central.tobytes() == central[rows].tobytes()
+
+
+@settings(max_examples=50, deadline=None)
+@given(albums())
+def test_no_small_identity_has_two_faces_of_an_image(album):
+    embeddings, images, exempt = album
+    labels, _ = cluster(embeddings, images, exempt)
+    for label in set(labels[labels >= 0].tolist()):
+        mates = images[(labels == label) & ~exempt]
+        if (labels == label).sum() < 20:
+            assert len(set(mates.tolist())) == len(mates)
+
+
+# --- the pieces ---
+
+
+def test_images_that_keep_faces_apart():
+    images, exempt = np.array([7, 3, 7, 3, 5, 9, 9]), np.array([False, False, False, True, False, True, True])
+    assert exclusive_images(images, exempt).tolist() == [0, -1, 0, -1, -1, -1, -1]
+    assert exclusive_images(images[:0], exempt[:0]).tolist() == []
+
+
+@pytest.mark.parametrize(("labels", "expected"), [
+    ([], []), ([-1, -1], [-1, -1]), ([5, 2, 5, -1, 0, 2], [0, 1, 0, -1, 2, 1])])
+def test_numbers_come_in_the_order_of_the_faces(labels, expected):
+    assert numbered(np.array(labels, int)).tolist() == expected
+
+
+def test_faces_that_cancel_out_are_like_nobody():
+    assert central_similarity(on_grid(np.array([[1.0, 0], [-1, 0]])), np.zeros(2, int)).tolist() == [0, 0]
+
+
+def some_faces(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Grid vectors float32 [count, 5], halves int64 [count] and exclusive images int64 [count]."""
+    random = np.random.default_rng(seed)
+    faces = on_grid(crowd(max(count // 4, 1), 4, 5, seed, 0.7)[0])[:count]
+    images = random.integers(0, max(count, 1), len(faces))
+    return faces, random.integers(0, UNIT // 5, len(faces)), exclusive_images(images, np.zeros(len(faces), bool))
+
+
+def scaled(faces: np.ndarray, half: np.ndarray) -> np.ndarray:
+    exact = faces.astype(np.int64) @ faces.astype(np.int64).T
+    return (exact - half[:, None] - half[None, :]) / UNIT
+
+
+def plain_linkage(similar: np.ndarray, images: np.ndarray, edges: Edges, least: float) -> list[frozenset[int]]:
+    """The most similar two clusters first that an edge connects, that are similar enough and share no image."""
+    connected = {frozenset(edge) for edge in zip(edges.first.tolist(), edges.second.tolist(), strict=True)}
+    clusters = [frozenset([face]) for face in range(len(similar))]
+    while True:
+        merges = [(similar[np.ix_(sorted(a), sorted(b))].mean(), a, b) for index, a in enumerate(clusters)
+                  for b in clusters[:index]
+                  if any(frozenset([face, other]) in connected for face in a for other in b)
+                  and not any(images[face] == images[other] >= 0 for face in a for other in b)]
+        best = max(merges, key=lambda merge: merge[0], default=(-np.inf, frozenset(), frozenset()))
+        if best[0] < least:
+            return sorted(clusters, key=min)
+        clusters = [cluster for cluster in clusters if cluster not in best[1:]] + [best[1] | best[2]]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 4), st.integers(0, 9999), st.floats(0, 0.6), st.floats(-0.2, 0.6))
+def test_on_a_fine_ladder_the_most_similar_merge_first(people, seed, edge, join):
+    faces, half, images = some_faces(4 * people, seed)
+    edges = strong_edges(faces, half, edge, 3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(linkage, "STEP", 1e-4)
+        label = link(faces, half, images, edges, join)
+    assert clusters_of(label) == plain_linkage(scaled(faces, half), images, edges, join)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 10), st.integers(0, 9999), st.floats(-0.2, 0.6))
+def test_with_every_edge_and_no_images_it_is_scipys_average_linkage(people, seed, join):
+    faces, half, _ = some_faces(4 * people, seed)
+    distance = 2 - scaled(faces, half)
+    np.fill_diagonal(distance, 0)
+    expected = fcluster(scipy_linkage(squareform(distance, checks=False), "average"), 2 - join, "distance")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(linkage, "STEP", 1e-4)
+        label = link(faces, half, np.full(len(faces), -1), all_pairs(len(faces)), join)
+    assert clusters_of(label) == clusters_of(expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 30), st.integers(0, 9999), st.floats(0, 0.6), st.floats(-0.2, 0.6))
+def test_when_it_ends_nothing_is_left_to_merge(people, seed, edge, join):
+    faces, half, images = some_faces(4 * people, seed)
+    edges, similar = strong_edges(faces, half, edge, 4), scaled(faces, half)
+    label = link(faces, half, images, edges, join)
+    for first, second in zip(label[edges.first], label[edges.second], strict=True):
+        ours, theirs = np.flatnonzero(label == first), np.flatnonzero(label == second)
+        mates = (images[ours][:, None] == images[theirs][None, :]) & (images[ours] >= 0)[:, None]
+        assert (first == second or similar[np.ix_(ours, theirs)].mean() < join + 1e-9
+                or mates.sum() > linkage.TOLERATED * min(len(ours), len(theirs)))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 20), st.integers(0, 9999), st.floats(0, 0.7))
+def test_components_can_be_linked_apart(people, seed, edge):
+    faces, half, images = some_faces(4 * people, seed)
+    edges = strong_edges(faces, half, edge, 4)
+    whole = link(faces, half, images, edges, 0.1)
+    graph = coo_matrix((np.ones(len(edges)), (edges.first, edges.second)), (len(faces), len(faces)))
+    _, component = connected_components(graph, directed=False)
+    for number in range(component.max() + 1):
+        rows = np.flatnonzero(component == number)
+        inside = component[edges.first] == number
+        part = Edges(np.searchsorted(rows, edges.first[inside]), np.searchsorted(rows, edges.second[inside]))
+        assert rows[link(faces[rows], half[rows], images[rows], part, 0.1)].tolist() == whole[rows].tolist()
+
+
+@pytest.mark.parametrize(("size", "mates", "merged"), [(19, 1, False), (20, 1, True), (40, 2, True), (40, 3, False)])
+def test_a_few_image_mates_are_tolerated_between_large_clusters(size, mates, merged):
+    two = np.array([[1, 0], [0.9, np.sqrt(0.19)]])
+    faces = on_grid(np.repeat(two, size, axis=0))
+    images = np.full(2 * size, -1)
+    images[:mates] = images[size:size + mates] = np.arange(mates)
+    label = link(faces, np.zeros(2 * size, np.int64), images, all_pairs(2 * size), 0.8)
+    assert (len(set(label.tolist())) == 1) == merged
+
+
+def test_a_hub_takes_all_its_faces_in_few_rounds(monkeypatch):
+    embeddings, _ = crowd(1, 400, 64, noise=0.4)
+    faces, nobody, rounds = on_grid(embeddings), np.zeros(400, np.int64), []
+    merge = Linkage._merge
+    monkeypatch.setattr(Linkage, "_merge", lambda self, pairs: (rounds.append(len(pairs.low)), merge(self, pairs))[1])
+    label = link(faces, nobody, np.full(400, -1), strong_edges(faces, nobody, 0.5, 16), 0.5)
+    assert len(set(label.tolist())) == 1
+    assert len(rounds) < 60

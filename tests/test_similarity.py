@@ -1,0 +1,195 @@
+"""Exactness on the grid, and every block function against the plain definition on small inputs."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from transforms import similarity
+from transforms.similarity import (
+    GRID,
+    UNIT,
+    Cohort,
+    average_linkage,
+    centred,
+    hash_order,
+    on_grid,
+    products,
+    strong_edges,
+)
+
+
+def faces(count: int, dimensions: int = 8, seed: int = 0, people: int | None = None) -> np.ndarray:
+    """float32 [count, dimensions] on the grid: unit vectors, around so many people's means if that is given."""
+    random = np.random.default_rng([seed, count, dimensions])
+    vectors = random.standard_normal((count, dimensions))
+    if people:
+        vectors = 0.5 * vectors + 2 * random.standard_normal((people, dimensions))[random.integers(0, people, count)]
+    return on_grid(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+
+
+def ids(count: int) -> list[str]:
+    return [f"face-{number:04d}" for number in range(count)]
+
+
+@pytest.mark.parametrize("dimensions", [1, 128, 512, 4096, 32768])
+@pytest.mark.parametrize("kind", ["equal", "random", "sparse"])
+def test_products_of_grid_vectors_are_exact(dimensions, kind):
+    random = np.random.default_rng(dimensions)
+    vectors = {"equal": np.ones((3, dimensions)), "random": random.standard_normal((3, dimensions)),
+               "sparse": random.standard_normal((3, dimensions)) ** 9}[kind]
+    grid = on_grid(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    exact = grid.astype(np.int64) @ grid.astype(np.int64).T
+    assert np.abs(grid).astype(np.int64).max() <= GRID
+    assert (np.abs(grid).astype(np.int64) @ np.abs(grid).astype(np.int64).T).max() < 2**24  # bounds every partial sum
+    assert np.array_equal(products(grid, grid), exact)
+    order = random.permutation(dimensions)
+    assert np.array_equal(products(grid[:1, order], grid[1:, order]), exact[:1, 1:])
+
+
+@pytest.mark.parametrize("vector", [[1.1, 0], [np.nan, 0], [np.inf, 0]])
+def test_what_is_no_unit_vector_is_refused(vector):
+    with pytest.raises(ValueError, match="unit length"):
+        on_grid(np.array([[1, 0], vector], np.float32))
+
+
+def test_no_faces_and_one():
+    for count in (0, 1):
+        some = faces(count)
+        images = np.arange(count)
+        cohort = Cohort.of(some, ids(count), images, 0.5)
+        assert cohort.crowding(some).tolist() == [0] * count
+        assert len(strong_edges(some, np.zeros(count, np.int64), 0.1, 4)) == 0
+        assert average_linkage(some, images, 0.5).tolist() == [0] * count
+        assert np.array_equal(centred(some, images, 0.5), some)
+
+
+def test_hash_order_is_an_order_of_the_ids():
+    some = ids(50)
+    drawn = [some[index] for index in hash_order(some)]
+    assert sorted(drawn) == some and drawn != some
+    backwards = some[::-1]
+    assert [backwards[index] for index in hash_order(backwards)] == drawn
+    assert [some[index] for index in hash_order(some[:40])] == [face for face in drawn if face in set(some[:40])]
+
+
+def plain_average_linkage(similarities: np.ndarray, images: np.ndarray, least: float) -> list[frozenset[int]]:
+    """The most similar two clusters first, as long as there are any, and they share no image."""
+    clusters = [frozenset([face]) for face in range(len(similarities))]
+    while True:
+        merges = [(np.mean([similarities[face, other] for face in a for other in b]), a, b)
+                  for index, a in enumerate(clusters) for b in clusters[:index]
+                  if not any(images[face] == images[other] >= 0 for face in a for other in b)]
+        merges = [merge for merge in merges if merge[0] >= least]
+        if not merges:
+            return sorted(clusters, key=min)
+        _, a, b = max(merges, key=lambda merge: merge[0])
+        clusters = [cluster for cluster in clusters if cluster not in (a, b)] + [a | b]
+
+
+def clusters_of(labels: np.ndarray) -> list[frozenset[int]]:
+    return sorted((frozenset(np.flatnonzero(labels == label).tolist()) for label in np.unique(labels)), key=min)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(2, 14), st.integers(0, 999), st.floats(-0.5, 0.9))
+def test_average_linkage_is_that_of_the_definition(count, seed, least):
+    some = faces(count, 5, seed, people=4)
+    images = np.random.default_rng(seed).integers(-1, count, count)
+    expected = plain_average_linkage(products(some, some).astype(float) / UNIT, images, least)
+    assert clusters_of(average_linkage(some, images, least)) == expected
+
+
+def plain_crowding(some: np.ndarray, cohort: Cohort) -> list[int]:
+    """`Cohort.crowding`, one face and one rank at a time, in Python's integers."""
+    first, last = cohort.ranks
+    groups = np.split(cohort.faces.astype(int), cohort.starts[1:])
+    half = []
+    for face in some.astype(int):
+        similar = [[int(face @ other) for other in group] for group in groups]
+        own = max(range(len(groups)), key=lambda group, similar=similar: (np.mean(similar[group]), -group))
+        if np.mean(similar[own]) < cohort.least * UNIT:
+            own = -1
+        others = sorted((value for group, values in enumerate(similar) if group != own for value in values), reverse=True)
+        taken = others[first:min(last, len(cohort.faces))]
+        half.append(int(np.rint(sum(taken) / (2 * len(taken)))) if taken else 0)
+    return half
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 60), st.integers(0, 999), st.sampled_from([0.3, 0.6, 0.9]), st.integers(1, 70))
+def test_crowding_is_that_of_the_definition_in_any_blocks(count, seed, least, block):
+    some = faces(count, 6, seed, people=9)
+    cohort = Cohort.of(some, ids(count), np.arange(count), least)
+    half = cohort.crowding(some, block)
+    assert half.tolist() == plain_crowding(some, cohort)
+
+
+def test_crowding_of_a_whole_cohort():
+    some = faces(2500, 16, people=300)
+    cohort = Cohort.of(some, ids(2500), np.arange(2500), 0.6)
+    assert len(cohort.faces) == similarity.COHORT and cohort.ranks == (similarity.NEAREST, similarity.FARTHEST)
+    assert cohort.crowding(some)[:20].tolist() == plain_crowding(some[:20], cohort)
+
+
+def test_a_person_who_is_most_of_a_set_does_not_crowd_himself():
+    random = np.random.default_rng(0)
+    middle = np.eye(64)[0]
+    vectors = np.concatenate([middle + 0.1 * random.standard_normal((200, 64)), random.standard_normal((100, 64))])
+    some = on_grid(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    half = Cohort.of(some, ids(300), np.arange(300), 0.4).crowding(some) / UNIT
+    assert half[:200].max() < 0.2
+
+
+def plain_edges(some: np.ndarray, half: np.ndarray, least: float, most: int) -> list[tuple[int, int]]:
+    """`strong_edges` by sorting each row of the whole matrix."""
+    scaled = some.astype(np.int64) @ some.astype(np.int64).T - half[:, None] - half[None, :]
+    edges = set()
+    for row in range(len(some)):
+        others = [other for other in range(len(some)) if other != row and scaled[row, other] >= least * UNIT]
+        best = sorted(others, key=lambda other: (-scaled[row, other], other))[:most]
+        edges |= {(min(row, other), max(row, other)) for other in best}
+    return sorted(edges)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 40), st.integers(0, 999), st.floats(-0.6, 0.9), st.integers(1, 8), st.integers(5, 50),
+       st.integers(0, 40))
+def test_strong_edges_are_those_of_the_definition_in_any_blocks(count, seed, least, most, block, waiting):
+    some = faces(count, 3, seed)
+    some = some[np.random.default_rng(seed).integers(0, max(count, 1), count)]  # some faces twice: ties
+    half = np.random.default_rng(seed).integers(0, UNIT // 4, count)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(similarity, "WAITING", waiting)  # prune often
+        edges = strong_edges(some, half, least, most, block)
+    assert list(zip(edges.first.tolist(), edges.second.tolist(), strict=True)) == plain_edges(some, half, least, most)
+
+
+def test_a_thousand_times_the_same_face_gives_few_edges():
+    some = np.repeat(faces(1), 1000, axis=0)
+    edges = strong_edges(some, np.zeros(1000, np.int64), 0.5, 4, block=128)
+    assert len(edges) <= 4 * 1000
+    assert set(edges.second.tolist()) == set(range(1, 1000))
+
+
+def raw_descriptors(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two people an image, all with the same large mean, as dlib's are (length 0.91); grid vectors and image numbers."""
+    random = np.random.default_rng(1)
+    mean = 0.91 * np.eye(128)[0]
+    people = random.standard_normal((count, 128)) / np.sqrt(128) * 0.41
+    vectors = mean + people
+    return on_grid(vectors / np.linalg.norm(vectors, axis=1, keepdims=True)), np.arange(count) // 2
+
+
+def test_a_mean_that_all_share_is_taken_off():
+    raw, images = raw_descriptors(400)
+    result = centred(raw, images, 0.62)
+    assert np.abs(result.mean(axis=0)).max() < 0.02 * GRID
+    assert np.allclose(np.linalg.norm(result, axis=1), GRID, atol=6)
+    assert np.array_equal(centred(result, images, 0.62), result)
+
+
+def test_likeness_of_people_in_different_images_is_no_shared_mean():
+    one_person = on_grid(np.tile(np.eye(128)[0], (50, 1)))
+    assert np.array_equal(centred(one_person, np.full(50, -1), 0.62), one_person)
