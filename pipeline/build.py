@@ -15,7 +15,7 @@ from transforms.cluster import ClusterOptions
 from transforms.extract import ExtractOptions
 from transforms.failure import Failure
 from transforms.pair import PairOptions
-from transforms.parts import join
+from transforms.parts import join, size_of
 from transforms.write import WriteOptions
 
 ROUTE = ("extract", "cluster", "pair", "write")
@@ -49,6 +49,6 @@ def finish(workdir: str, output: str) -> None:
     print(funnel.table(steps), *([limits] if limits else []), sep="\n", file=sys.stderr)
     if not steps[-1].kept:
         raise Failure(f"no sample could be made: {limits or 'there are no targets'}")
-    if dataset.finish(workdir, output, steps):
+    if dataset.finish(workdir, output, steps) or size_of(join(output, "report.html")) is None:
         report.report(output)
     print(f"dataset {output}\nreport  {join(output, 'report.html')}")

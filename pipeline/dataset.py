@@ -11,13 +11,13 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from pipeline import card
+from pipeline import card, croissant
 from pipeline.funnel import Step
 from schemas.sample import SCHEMA
 from transforms import face_models
 from transforms.cluster import embedder_of
 from transforms.failure import Failure
-from transforms.parts import Parts, filesystem, get, join, put, remove, size_of
+from transforms.parts import Parts, filesystem, get, join, put, remove
 
 LIBRARIES = ("apache-beam", "dlib-bin", "numpy", "pillow", "pyarrow", "scipy")
 """Whose versions can change a byte of a dataset."""
@@ -42,23 +42,35 @@ def check_output(output: str) -> None:
 
 def read(output: str) -> dict[str, Any]:
     """The `dataset.json` of a finished dataset. Raises Failure."""
-    try:
-        return json.loads(get(join(output, "dataset.json")))
-    except FileNotFoundError:
-        raise Failure(f"{output} holds no dataset.json: it is no finished dataset") from None
+    text = _read_or_none(join(output, "dataset.json"))
+    if text is None:
+        raise Failure(f"{output} holds no dataset.json: it is no finished dataset")
+    return json.loads(text)
 
 
 def finish(workdir: str, output: str, steps: Sequence[Step]) -> bool:
-    """Write what stands beside the shards, and remove shards of an earlier state; whether there was anything to do."""
+    """Write what stands beside the shards, and remove shards of an earlier state; whether anything changed.
+
+    `dataset.json` comes last: a dataset without it is not finished."""
     about = describe(workdir)
-    text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
-    if size_of(join(output, "dataset.json")) is not None and get(join(output, "dataset.json")).decode() == text:
-        return False
     remove_stale(output, {f"{shard['path']}{end}" for shard in about["shards"] for end in (".tar", ".parquet")})
-    put(join(output, "funnel.json"), (json.dumps([step.to_json() for step in steps], indent=1) + "\n").encode())
-    put(join(output, "README.md"), card.card(about, steps).encode())
-    put(join(output, "dataset.json"), text.encode())
-    return True
+    beside = {"funnel.json": _json([step.to_json() for step in steps]), "README.md": card.card(about, steps),
+              "croissant.json": _json(croissant.croissant(about)), "dataset.json": _json(about)}
+    changed = {name: text.encode() for name, text in beside.items() if _read_or_none(join(output, name)) != text.encode()}
+    for name, data in changed.items():
+        put(join(output, name), data)
+    return bool(changed)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+
+
+def _read_or_none(url: str) -> bytes | None:
+    try:
+        return get(url)
+    except FileNotFoundError:
+        return None
 
 
 def describe(workdir: str) -> dict[str, Any]:

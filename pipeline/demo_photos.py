@@ -695,9 +695,9 @@ PHOTOS: dict[str, Photo] = {
     "portraits/p08.jpg": Single(NAVY),
     "portraits/p09.jpg": Single(NAVY, UP_LEFT.scaled(1.4), PRINT),
     "portraits/p10.jpg": Single(NAVY, DOWN_RIGHT.scaled(1.3), WARM, backdrop="sand"),
-    "portraits/p11.png": Single(SUIT),
-    "portraits/p12.jpg": Single(SUIT, UP_LEFT, COOL, backdrop="evening"),
-    "portraits/p13.jpg": Single(SUIT, DOWN_RIGHT, SOFT),
+    "portraits/p11.png": Single(SUIT),  # a small face, to which less happens: more makes it somebody else to dlib
+    "portraits/p12.jpg": Single(SUIT, UP_LEFT.scaled(0.7), COOL, backdrop="evening"),
+    "portraits/p13.jpg": Single(SUIT, DOWN_RIGHT.scaled(0.8), SOFT),
     # six people at a table
     "poker-night/n01.jpg": Group("table", (0.0, 0.0, 1.0, 0.95), (PLAIN,) * 6),
     "poker-night/n02.jpg": Group("table", (0.0, 0.05, 0.5, 0.75), (UP_RIGHT, FAR.scaled(0.6), CLOSE), WARM),
@@ -723,12 +723,12 @@ PHOTOS: dict[str, Photo] = {
         Standing(CURTAIN, UP_LEFT.scaled(1.3), 300, 250, 84),
         Standing(OFFICIAL, UP_RIGHT, 660, 235, 84))),
     "reunion/r02.jpg": Scene("drapes", (
-        Standing(SUIT, DOWN_LEFT, 480, 300, 72),
+        Standing(SUIT, DOWN_LEFT.scaled(0.7), 480, 300, 72),
         Standing(CURTAIN, DOWN_LEFT.scaled(1.3), 190, 275, 76),
         Standing(NAVY, UP_RIGHT.scaled(1.3), 790, 300, 76))),
     "reunion/r03.jpg": Scene("evening", (
         Standing(HALL, DOWN_RIGHT, 660, 255, 80),
-        Standing(SUIT, UP_RIGHT, 290, 270, 76)), COOL),
+        Standing(SUIT, UP_RIGHT.scaled(0.7), 290, 270, 76)), COOL),
     "reunion/r04.jpg": Scene("room", (
         Standing(CURTAIN, CLOSE.scaled(1.3), 640, 290, 72),
         Standing(OFFICIAL, FAR, 385, 290, 72),
@@ -738,14 +738,14 @@ PHOTOS: dict[str, Photo] = {
         Standing(HOST, FAR, 310, 270, 80),
         Standing(NAVY, CLOSE.scaled(1.4), 735, 300, 78)), WARM),
     "reunion/r06.jpg": Scene("brick", (
-        Standing(SUIT, CLOSE, 480, 305, 70),
+        Standing(SUIT, CLOSE.scaled(0.7), 480, 305, 70),
         Standing(CARDS, FAR, 165, 290, 72),
         Standing(OFFICIAL, DOWN_RIGHT, 780, 285, 74)), DIM),
     "calls/c01.png": Call((
         Single(NAVY, FAR.scaled(1.4)), Single(STAND, UP_LEFT),
-        Single(BOB, CLOSE), Single(CURTAIN, FAR.scaled(1.3))), columns=2),
+        Single(BOB, CLOSE), Single(CURTAIN, DOWN_RIGHT.scaled(0.7))), columns=2),
     "calls/c02.jpg": Call((
-        Single(SUIT, FAR, COOL), Single(LAUGH, UP_LEFT), Single(SPEECH, UP_LEFT),
+        Single(SUIT, FAR.scaled(0.7), COOL), Single(LAUGH, UP_LEFT), Single(SPEECH, UP_LEFT),
         Single(CARDS, CLOSE, WARM), Single(LACE, UP_RIGHT, COOL), Single(HOST, UP_RIGHT.scaled(0.5))), columns=3),
 }
 

@@ -111,7 +111,7 @@ def plain_crowding(some: np.ndarray, cohort: Cohort) -> list[int]:
         own = max(range(len(groups)), key=lambda group, similar=similar: (np.mean(similar[group]), -group))
         if np.mean(similar[own]) < cohort.least * UNIT:
             own = -1
-        others = sorted((value for group, values in enumerate(similar) if group != own for value in values), reverse=True)
+        others = sorted((value for group in range(len(groups)) if group != own for value in similar[group]), reverse=True)
         taken = others[first:min(last, len(cohort.faces))]
         half.append(int(np.rint(sum(taken) / (2 * len(taken)))) if taken else 0)
     return half
@@ -174,7 +174,7 @@ def test_a_thousand_times_the_same_face_gives_few_edges():
 
 
 def raw_descriptors(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two people an image, all with the same large mean, as dlib's are (length 0.91); grid vectors and image numbers."""
+    """Grid vectors and image numbers: two people an image, all with one large mean, as dlib's (length 0.91)."""
     random = np.random.default_rng(1)
     mean = 0.91 * np.eye(128)[0]
     people = random.standard_normal((count, 128)) / np.sqrt(128) * 0.41

@@ -37,7 +37,9 @@ BLOCK = 2048
 """Rows and columns of a block product: 16 MiB of float32, so that the passes over it stay in cache. Results do not
 depend on it."""
 WAITING = 1 << 21
-"""Edges that may wait before they are pruned: 24 MiB, some ten times that while pruning. Results do not depend on it."""
+"""Edges that may wait before they are pruned: 24 MiB, some ten times that while pruning. No result depends on it."""
+EVIDENCE = 10
+"""Images with several people from which on their likeness speaks of all vectors, not of twins: a plain choice."""
 
 
 def on_grid(vectors: np.ndarray) -> np.ndarray:
@@ -76,7 +78,7 @@ def centred(faces: np.ndarray, images: np.ndarray, least: float) -> np.ndarray:
     sums = np.zeros((len(count), faces.shape[1]))
     np.add.at(sums, image, faces[mates])
     pairs = float((count * (count - 1)).sum())
-    if pairs == 0 or squares(sums).sum() - squares(faces[mates]).sum() < least * UNIT * pairs:
+    if len(count) < EVIDENCE or squares(sums).sum() - squares(faces[mates]).sum() < least * UNIT * pairs:
         return faces
     difference = faces - np.rint(faces.sum(axis=0, dtype=np.float64) / len(faces)).astype(np.float32)
     length = np.sqrt(squares(difference))
