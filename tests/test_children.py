@@ -3,7 +3,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -54,3 +57,30 @@ def test_a_child_that_dies_once_costs_nothing(tmp_path):
     children = Children(1, once, start, (0,))
     assert list(children.map([str(tmp_path / "marker")])) == ["survived"]
     children.close()
+
+
+ORPHANS = """
+import os, signal, sys, time
+from transforms.children import Children
+from tests.test_children import pid, start
+children = Children(2, pid, start, (0,))
+if __name__ == "__main__":
+    print(*set(children.map(range(8))), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def pid(piece: int) -> int:
+    time.sleep(0.1)
+    return os.getpid()
+
+
+def test_children_do_not_outlive_their_parent():
+    done = subprocess.run([sys.executable, "-c", ORPHANS], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    pids = [int(word) for word in done.stdout.split()]
+    assert done.returncode == -signal.SIGKILL and len(pids) == 2
+    for _ in range(50):
+        if not any(Path(f"/proc/{child}").exists() for child in pids):
+            return
+        time.sleep(0.1)
+    pytest.fail("a child outlived its parent")

@@ -5,6 +5,8 @@ and the piece it had is tried once more, alone; a piece that kills twice is give
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
+import os
 import queue
 import threading
 from collections import deque
@@ -15,6 +17,19 @@ from typing import Any, Generic, TypeVar
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
+
+
+def _start(initialize: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    """In a new child: end with the parent, however that ends; an executor's worker would wait for it for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "called in a child process"
+
+    def follow() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+    initialize(*arguments)
 
 
 class Killed:
@@ -37,8 +52,8 @@ class Children(Generic[Piece, Result]):
         self.threads = ThreadPoolExecutor(count, thread_name_prefix="children")
 
     def _child(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=self.initialize,
-                                   initargs=self.arguments)
+        return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_start,
+                                   initargs=(self.initialize, self.arguments))
 
     def _run(self, piece: Piece) -> Result | Killed:
         child = self.idle.get()

@@ -44,6 +44,15 @@ OPINION_PIXELS = 160
 """The CNN sees a proposal in a crop of this side, twice the box's, so that a face is 80 pixels: the CNN's own least size."""
 SAME_FACE_OVERLAP = 0.5
 """Two boxes that share more than this part of the smaller one are one face."""
+FIT_PIXELS = 300
+"""Landmarks are fitted in a crop of this side, twice the box's; dlib gives them in whole pixels, here 1/150 of the face."""
+NUDGES = ((0, 0, 1), (0.06, 0, 1), (-0.06, 0, 1), (0, 0.06, 1), (0, -0.06, 1), (0, 0, 1.06), (0, 0, 1 / 1.06))
+"""The box is moved right and down, in its half sides, and grown, by what two detectors differ in on one face."""
+STEADY = 0.02
+"""Least unsteadiness of landmarks that are wrong; on dev the median is 0.004, the 95 % quantile 0.023."""
+TILTS = (20, -20, 40, -40)
+"""Degrees that a head is taken to be tilted by where upright landmarks are unsteady. On dev that is 5 % of the faces; it lifts
+the least similarity of two faces of one person from 0.17 to 0.42."""
 CHIP_PIXELS, CHIP_PADDING = 150, 0.25
 """The chip that the descriptor was trained on: the face 100 pixels wide, a quarter of that around it."""
 
@@ -118,7 +127,9 @@ class DlibFaces:
         return next((other for other in boxes if _overlap(box, other) > SAME_FACE_OVERLAP), None)
 
     def _describe(self, picture: np.ndarray, box: np.ndarray, score: float) -> Detection:
-        shape = self._landmarks(picture, self._dlib.rectangle(*(int(round(edge)) for edge in box - (0, 0, 1, 1))))
+        landmarks = self._fit(picture, box)
+        corners = self._dlib.rectangle(*(int(round(edge)) for edge in box - (0, 0, 1, 1)))
+        shape = self._dlib.full_object_detection(corners, [self._dlib.point(*point) for point in landmarks.round().astype(int)])
         chip = self._dlib.get_face_chip(picture, shape, CHIP_PIXELS, CHIP_PADDING)
         seen, mirrored = (np.array(self._descriptor.compute_face_descriptor(view)) - MEAN
                           for view in (chip, np.ascontiguousarray(chip[:, ::-1])))
@@ -126,10 +137,42 @@ class DlibFaces:
         agreement = seen @ mirrored / (np.linalg.norm(seen) * np.linalg.norm(mirrored))
         return Detection(
             box=box.astype(np.float32),
-            keypoints=_keypoints(np.array([(point.x, point.y) for point in shape.parts()])),
+            keypoints=_keypoints(landmarks),
             detection_score=float(score),
             quality=_quality(float(min(box[2:] - box[:2])), _sharpness(chip), float(agreement), float(score)),
             embedding=(mean / np.linalg.norm(mean)).astype(np.float32))
+
+
+    def _fit(self, picture: np.ndarray, box: np.ndarray) -> np.ndarray:
+        """The 68 landmarks, float [68, 2], pixels of the picture, of the first tilt at which they are steady, else upright."""
+        upright, unsteadiness = self._fit_tilted(picture, box, 0)
+        if unsteadiness > STEADY:
+            for tilt in TILTS:
+                landmarks, unsteadiness = self._fit_tilted(picture, box, tilt)
+                if unsteadiness <= STEADY:
+                    return landmarks
+        return upright
+
+    def _fit_tilted(self, picture: np.ndarray, box: np.ndarray, tilt: float) -> tuple[np.ndarray, float]:
+        """The landmarks as the face's surroundings, turned by `tilt` degrees, show them, and their unsteadiness.
+
+        Unsteadiness is the landmarks' mean distance, in sides of the box, from their mean while the box is nudged.
+        """
+        middle, side = (box[:2] + box[2:]) / 2, float(box[2] - box[0])
+        around = self._dlib.drectangle(*(middle - side), *(middle + side - 1))
+        view = self._dlib.extract_image_chip(picture, self._dlib.chip_details(
+            around, self._dlib.chip_dims(FIT_PIXELS, FIT_PIXELS), float(np.radians(tilt))))
+        fits = []
+        for right, down, growth in NUDGES:
+            half = FIT_PIXELS / 4 * growth
+            x, y = FIT_PIXELS / 2 * (1 + right), FIT_PIXELS / 2 * (1 + down)
+            nudged = self._dlib.rectangle(*(int(round(edge)) for edge in (x - half, y - half, x + half - 1, y + half - 1)))
+            fits.append([(point.x, point.y) for point in self._landmarks(view, nudged).parts()])
+        turn = np.array([[np.cos(np.radians(tilt)), -np.sin(np.radians(tilt))],
+                         [np.sin(np.radians(tilt)), np.cos(np.radians(tilt))]])
+        mean = np.mean(fits, axis=0)
+        unsteadiness = np.linalg.norm(fits - mean, axis=2).mean() / (FIT_PIXELS / 2)
+        return middle - 0.5 + (mean - (FIT_PIXELS - 1) / 2) @ turn.T * (2 * side / FIT_PIXELS), float(unsteadiness)
 
 
 def _quality(side: float, sharpness: float, agreement: float, score: float) -> float:
