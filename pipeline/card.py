@@ -11,21 +11,8 @@ import yaml  # type: ignore[import-untyped]
 
 from pipeline.funnel import Step
 from schemas.reject import REASONS
+from schemas.sample import JSON, Kind
 
-Kind = Any
-"""A type of the sample's JSON: an Arrow dtype's name, a dict (struct) or a list of one Kind."""
-REFERENCE: dict[str, Kind] = {
-    "member": "string", "identity": "string", "image_key": "string", "uri": "string", "license": "string",
-    "crop": ["float64"], "face_box": ["float64"], "target_face_box": ["float64"],
-    "target_keypoints": [["float64"]], "target_person_box": ["float64"], "similarity": "float64", "margin": "float64"}
-JSON: dict[str, Kind] = {
-    "schema": "string", "key": "string", "prompt": "string", "source": "string", "split": "string",
-    "target": {"image_key": "string", "uri": "string", "group": "string", "clip": "string", "license": "string",
-               "width": "int64", "height": "int64"},
-    "references": [REFERENCE], "similarity_matrix": [["float64"]], "assignment": ["int64"], "id_sim": "float64",
-    "id_conf": "float64", "mimr": "float64", "bystanders": "int64", "models": {"faces": "string"}}
-"""Types of `KEY.json` (contract, section 4). Written down, for `datasets` would infer them from five samples: a list
-that is empty in all of them (`target_person_box` of unknown people) becomes a list of nulls, and the sixth an error."""
 NPZ: dict[str, Kind] = {"target": [["float16"]], "refs": [["float16"]]}
 """`KEY.npz`, as `datasets` decodes it: [K, D] and [N, D]."""
 SIZES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000)
@@ -257,9 +244,9 @@ The pictures show people who can be recognized, and the embeddings of their face
 `uri` is the path of a photo as the publisher named it, and a face is a face. Use it only where the people in it, or the
 law, allow that, and never to identify or track anybody.
 
-To have a person removed, send the publisher a photo of the face. `umo-dataset forget OUT --workdir W --face PHOTO`
-takes every sample that shows the person, as target or reference, out of the dataset and of the work directory it was
-made from; then the new state is published. Copies that others took before are not reached by that."""
+To have a person removed, send the publisher a photo of the face. Where the photos that show the person are taken out of
+the input, the same `umo-dataset build` leaves nothing of them in the dataset or its work directory; then the new state is
+published. Copies that others took before are not reached by that."""
 
 
 def _limits(about: dict[str, Any]) -> str:

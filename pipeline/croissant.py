@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline import card
-from pipeline.card import JSON, Kind
+from schemas.sample import JSON, Kind
 
 CONTEXT: dict[str, Any] = {
     "@language": "en", "@vocab": "https://schema.org/", "citeAs": "cr:citeAs", "column": "cr:column",
@@ -127,7 +127,7 @@ def _responsible(about: dict[str, Any]) -> dict[str, Any]:
             f"{model['sha256']}" for use, model in about["models"].items()],
         "rai:personalSensitiveInformation": [
             "Faces of people who can be recognized, and embeddings of these faces: biometric data. Identities are no "
-            "names. The README says how to have a person removed (`umo-dataset forget`)."],
+            "names. The README says how to have a person removed."],
         "rai:dataUseCases": [
             "Training and evaluating image customization models on several identities at once.",
             "Not for identifying, verifying or tracking people."],

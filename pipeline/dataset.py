@@ -82,7 +82,8 @@ def describe(workdir: str) -> dict[str, Any]:
     samples: Counter[str] = Counter()
     for shard in shards:
         samples[f"refs-{shard['references']}/{shard['split']}"] += shard["samples"]
-    people = pc.list_flatten(Parts(workdir, "samples").read_all(["references"])["references"])
+    paired = Parts(workdir, "samples").read_all(["references", "source"])
+    people = pc.list_flatten(paired["references"])
     return {
         "schema": SCHEMA,
         "options": {stage: Parts(workdir, folder).options() for stage, folder in (
@@ -91,6 +92,7 @@ def describe(workdir: str) -> dict[str, Any]:
                              "bounds": dataclasses.asdict(face_models.bounds(embedder))}},
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
         "counts": {"samples": sum(samples.values()), "by_config_and_split": dict(sorted(samples.items())),
+                   "by_source": dict(sorted(Counter(paired["source"].to_pylist()).items())),
                    "identities": len(pc.unique(pc.struct_field(people, "identity")))},
         "shards": shards,
     }

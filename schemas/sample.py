@@ -133,3 +133,30 @@ def from_row(row: dict[str, Any]) -> Sample:
     """A sample from its Parquet row as Python values."""
     return Sample(**{**row, "target": Target(**row["target"]),
                      "references": [Reference(**reference) for reference in row["references"]]})
+
+
+Kind = Any
+"""A type of the sample's JSON: an Arrow type's name, a dict (struct) or a list of one Kind."""
+_BOX_KIND: Kind = ["float64"]
+JSON: dict[str, Kind] = {
+    "schema": "string", "key": "string", "prompt": "string", "source": "string", "split": "string",
+    "target": {"image_key": "string", "uri": "string", "group": "string", "clip": "string", "license": "string",
+               "width": "int64", "height": "int64"},
+    "references": [{
+        "member": "string", "identity": "string", "image_key": "string", "uri": "string", "license": "string",
+        "crop": _BOX_KIND, "face_box": _BOX_KIND, "target_face_box": _BOX_KIND, "target_keypoints": [_BOX_KIND],
+        "target_person_box": _BOX_KIND, "similarity": "float64", "margin": "float64"}],
+    "similarity_matrix": [["float64"]], "assignment": ["int64"], "id_sim": "float64", "id_conf": "float64",
+    "mimr": "float64", "bystanders": "int64", "models": {"faces": "string"}}
+"""Types of what `to_json` gives. Written down, for readers infer them from the first samples: a list that is empty in all
+of those (`target_person_box` where people are unknown) becomes a list of nulls, and the first other one an error."""
+
+
+def _arrow(kind: Kind) -> pa.DataType:
+    if isinstance(kind, dict):
+        return pa.struct([(name, _arrow(inner)) for name, inner in kind.items()])
+    return pa.list_(_arrow(kind[0])) if isinstance(kind, list) else getattr(pa, kind)()
+
+
+JSON_SCHEMA = pa.schema([(name, _arrow(kind)) for name, kind in JSON.items()])
+"""Columns of the Parquet beside a shard."""

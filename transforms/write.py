@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from schemas.embedder import Embedder
 from schemas.reject import REJECTS, Reject
-from schemas.sample import Sample, from_row, to_json
+from schemas.sample import JSON_SCHEMA, Sample, from_row, to_json
 from schemas.table import to_table
 from transforms import digests, inputs, pictures, progress
 from transforms.crops import CropOptions, render
@@ -28,7 +28,7 @@ from transforms.parts import Parts, join, put, put_file, size_of
 from transforms.pictures import BadPicture, Limits
 from transforms.shards import Shard, npz, write_members
 
-VERSION = 1
+VERSION = 2
 """Raised when the same samples and options give other bytes."""
 SHARDS = pa.schema([("path", pa.string()), ("references", pa.int32()), ("split", pa.string()), ("content", pa.string()),
                     ("samples", pa.int64()), ("bytes", pa.int64()), ("sha256", pa.string()), ("parquet_sha256", pa.string())])
@@ -166,7 +166,7 @@ def _ahead(threads: ThreadPoolExecutor, many: int, samples: Iterable[Sample],
 
 def _parquet(abouts: list[dict[str, object]]) -> bytes:
     buffer = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(abouts), buffer, compression="zstd")
+    pq.write_table(pa.Table.from_pylist(abouts, JSON_SCHEMA), buffer, compression="zstd")
     return buffer.getvalue().to_pybytes()
 
 
