@@ -2,8 +2,8 @@
 
     python -m benchmarks.memory [--images 5000 20000] [--photos FOLDER]
 
-Photos are made by encoding the same pictures again, 128 pixels wide. Prints the peak resident set of each process of `umo-dataset
-build`, and the ratio of the largest run's to the smallest's."""
+Photos are made by encoding the same pictures again, 128 pixels wide. Prints the peak resident set of each process of
+`umo-dataset build`, and the ratio of the largest run's to the smallest's."""
 from __future__ import annotations
 
 import argparse

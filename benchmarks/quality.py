@@ -25,7 +25,8 @@ from transforms.parts import Parts
 from transforms.scoring import Score, bcubed, pairwise
 
 OVERLAP = 0.4
-"""A detected face is the label whose box it overlaps by more than this share of the smaller box (issue "From photos to shards")."""
+"""A detected face is the label whose box it overlaps by more than this share of the smaller box (issue "From photos to
+shards")."""
 
 
 @dataclass(frozen=True)

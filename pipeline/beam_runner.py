@@ -29,7 +29,7 @@ def beam_flags() -> dict[str, argparse.Action]:
     """Every option string of Beam's own options -> its action."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
     for options in _subclasses(PipelineOptions):
-        options._add_argparse_args(parser)  # Beam's own hook; there is no public list of its flags
+        options._add_argparse_args(parser)  # type: ignore[arg-type]  # Beam's own hook: there is no public list
     return parser._option_string_actions
 
 

@@ -18,7 +18,7 @@ from transforms.pair import PairOptions
 from transforms.parts import filesystem, is_local
 from transforms.write import WriteOptions
 
-EPILOG = """Every path is a URL that fsspec opens; a bare path is local. Beam's own options (--runner, --flink_master, …) are passed on.
+EPILOG = """Every path is a URL that fsspec opens; a bare path is local. Beam's own options (--flink_master, …) are passed on.
 Exit status: 0 done; 1 failed or nothing usable, with one line that says what to do; 2 wrong usage."""
 
 

@@ -51,10 +51,11 @@ def extract(urls: Iterable[str], workdir: str, options: ExtractOptions, run: Run
     again = {part: count for part, count in transient.items() if count}
     for parts, retried in ((new, False), (again, True)):
         if parts:
+            todo = beam.Create([named[part] for part in parts])
+            step = ExtractChunks(workdir, options, embedder, retried)
             with shown("extract", sum(parts.values()), "images"):
                 try:
-                    run.run(lambda pipeline: pipeline | beam.Create([named[part] for part in parts])
-                            | ExtractChunks(workdir, options, embedder, retried))
+                    run.run(lambda pipeline: pipeline | todo | step)  # noqa: B023 (called in this turn)
                 finally:
                     children.close_shared()
     for folder in FOLDERS:

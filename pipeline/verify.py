@@ -72,7 +72,8 @@ def faults(output: str, about: dict[str, Any], model: FaceModel | None) -> Itera
 
 def _samples(data: bytes) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Key and members (extension -> bytes, in order) of each sample of a tar."""
-    key, members = "", {}
+    key = ""
+    members: dict[str, bytes] = {}
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
         for info in tar:
             its, _, extension = info.name.partition(".")

@@ -74,7 +74,7 @@ def test_the_text_says_what_was_made_and_dropped() -> None:
     for line in ("| refs-2 | train | 10 | 2 | 2.0 |", "| samples | targets | 8 | 5 | 2 bystanders, 1 near_copies |",
                  "- `bystanders`: it shows somebody without a reference", "`" + "0" * 64 + "`", "CC0-1.0",
                  'load_dataset("OUT", "refs-2", split="train")', "All targets are photos or frames of videos",
-                 "umo-dataset forget OUT --workdir W --face PHOTO"):
+                 "the same `umo-dataset build` leaves nothing"):
         assert line in text
     assert text == card.card(json.loads(json.dumps(ABOUT)), list(STEPS))
     assert "3 targets are composed or generated" in card.card(with_made_up(3), STEPS)

@@ -8,7 +8,6 @@ import tarfile
 from pathlib import Path
 
 import fsspec
-import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest

@@ -111,7 +111,8 @@ def plain_crowding(some: np.ndarray, cohort: Cohort) -> list[int]:
         own = max(range(len(groups)), key=lambda group, similar=similar: (np.mean(similar[group]), -group))
         if np.mean(similar[own]) < cohort.least * UNIT:
             own = -1
-        others = sorted((value for group in range(len(groups)) if group != own for value in similar[group]), reverse=True)
+        others = [value for group in range(len(groups)) for value in similar[group] if group != own]
+        others.sort(reverse=True)
         taken = others[first:min(last, len(cohort.faces))]
         half.append(int(np.rint(sum(taken) / (2 * len(taken)))) if taken else 0)
     return half

@@ -70,7 +70,7 @@ def assign_splits(people: Sequence[Sequence[str]], val_fraction: float, seed: in
         if fits:
             in_val.add(number)
             placed += more
-        splits.update({name: VAL if fits else TRAIN for name in groups[number]})
+        splits.update(dict.fromkeys(groups[number], VAL if fits else TRAIN))
     return splits
 
 

@@ -18,8 +18,8 @@ A head is about 1.6 such heights tall and shoulders three wide (Farkas 1994, "An
 a standing body is six to seven heads."""
 RULES = (*MARGINS, "full")
 CLEAR = 0.15
-"""Least margin kept around the face itself, in heights of the face box, where a neighbour cuts the crop: with less,
-dlib's HOG detector, whose window is 80 pixels for a face of 62, has not enough around the face (dlib, `fhog_object_detector`)."""
+"""Least margin kept around the face itself, in heights of the face box, where a neighbour cuts the crop: with less, dlib's
+HOG detector, whose window is 80 pixels for a face of 62, has not enough around the face (dlib, `face_detection_ex.cpp`)."""
 MAX_UPSCALE = 1.5
 """References are never enlarged more (issue "The production models")."""
 
@@ -27,7 +27,8 @@ MAX_UPSCALE = 1.5
 @dataclass(frozen=True)
 class CropOptions:
     ref_crop: str = field(default="head", metadata={
-        "choices": RULES, "help": "what a reference shows: face, head and shoulders, person, or the full photo; default: %(default)s"})
+        "choices": RULES,
+        "help": "what a reference shows: face, head and shoulders, person, or the full photo; default: %(default)s"})
     ref_size: int = field(default=640, metadata={
         "help": "longest side of a reference in pixels, never enlarged more than 1.5 times; default: %(default)s, so that "
                 "both sides of a head have 512, the size that UNO's trainer takes"})

@@ -5,6 +5,7 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -47,7 +48,7 @@ class Gallery:
         if not len(names):
             return {}
         starts = np.flatnonzero(np.concatenate([[True], names[1:] != names[:-1]]))
-        return {names[start]: (int(start), int(end)) for start, end in zip(starts, [*starts[1:], len(names)])}
+        return {names[start]: (int(start), int(end)) for start, end in pairwise([*starts, len(names)])}
 
     @cached_property
     def image_keys(self) -> np.ndarray:

@@ -5,7 +5,7 @@ import io
 import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -58,7 +58,7 @@ def plan(samples: pa.Table, pixels: np.ndarray, shard_bytes: int) -> list[Shard]
     return shards
 
 
-def write_members(file: BinaryIO, members: Iterable[tuple[str, bytes]]) -> None:
+def write_members(file: IO[bytes], members: Iterable[tuple[str, bytes]]) -> None:
     """A plain USTAR of the members in order, with fixed owner, mode and time: the same members give the same bytes."""
     with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for name, data in members:
@@ -70,5 +70,5 @@ def write_members(file: BinaryIO, members: Iterable[tuple[str, bytes]]) -> None:
 def npz(**arrays: np.ndarray) -> bytes:
     """An uncompressed .npz whose bytes depend on the arrays alone: `numpy.savez` writes a fixed time."""
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    np.savez(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
