@@ -2,8 +2,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import logging
 import re
 from collections.abc import Callable, Sequence
@@ -54,8 +52,7 @@ def run(build: Callable[[beam.Pipeline], object], runner: str, beam_args: Sequen
     level = beam_log.level
     beam_log.setLevel(logging.CRITICAL)  # it logs every failure several times; it is raised once, below
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # where it prints it as well
-            pipeline.run().wait_until_finish()
+        pipeline.run().wait_until_finish()
     except (RuntimeError, OSError) as error:
         machine = MACHINE_FAILED.search(str(error))
         if machine is None:

@@ -24,14 +24,13 @@ def line(stage: str, done: int, total: int, unit: str, seconds: float) -> str:
 def shown(stage: str, total: int, unit: str) -> Iterator[None]:
     """Show the stage's progress on standard error while the block runs, and its last line at the end."""
     progress.reset(stage)
-    stream = sys.stderr
-    live = stream.isatty()
+    live = sys.stderr.isatty()
     start = time.monotonic()
     over = threading.Event()
 
     def show(end: str) -> None:
         text = line(stage, min(progress.done(stage), total), total, unit, time.monotonic() - start)
-        print(f"\r\x1b[K{text}" if live else text, end=end, file=stream, flush=True)
+        print(f"\r\x1b[K{text}" if live else text, end=end, file=sys.stderr, flush=True)
 
     def watch() -> None:
         while not over.wait(LIVE_SECONDS if live else PLAIN_SECONDS):
