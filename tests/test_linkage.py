@@ -37,7 +37,7 @@ def cluster(embeddings: np.ndarray, images: np.ndarray | None = None, exempt: np
     """`cluster_faces`; if nothing else is said, every face is alone in its image."""
     count = len(embeddings)
     return cluster_faces(embeddings, [f"face-{row:05d}" for row in range(count)] if face_ids is None else face_ids,
-                         np.arange(count) if images is None else images, np.ones(count, np.float32), bounds,
+                         np.arange(count) if images is None else images, bounds,
                          np.zeros(count, bool) if exempt is None else exempt)
 
 

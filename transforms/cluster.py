@@ -4,6 +4,7 @@ Takes the URL of a work directory · Gives names of finished parts of identities
 face that belongs to nobody is a row whose identity is null"""
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -26,7 +27,8 @@ from transforms.parts import NotReady, Parts
 @dataclass(frozen=True)
 class ClusterOptions:
     join: float | None = field(default=None, metadata={
-        "help": "least mean similarity at which two groups of faces become one person; default: the face model's own"})
+        "help": "least mean similarity, scaled by how crowded a face's surroundings are, at which two groups of faces become "
+                "one person; default: the face model's own"})
 
 
 def embedder_of(workdir: str) -> Embedder:
@@ -55,13 +57,15 @@ def earlier_names(workdir: str) -> dict[str, str]:
 
 
 def identify(faces: pa.Table, options: ClusterOptions, embedder: Embedder, earlier: dict[str, str]) -> pa.Table:
-    """`faces` (face_id, image_key, quality, embedding), one row a face, to the table of `identities`, same order."""
+    """`faces` (face_id, image_key, embedding), one row a face, to the table of `identities`, same order."""
     bounds = face_models.bounds(embedder)
+    if options.join is not None:
+        bounds = dataclasses.replace(bounds, join=options.join)
     embeddings = vectors(faces["embedding"]).astype(np.float32)
     images = np.unique(faces["image_key"].to_numpy(zero_copy_only=False), return_inverse=True)[1]
     face_ids = faces["face_id"].to_pylist()
     exempt = same_person_twice(embeddings, images, bounds.strict_same_person)
-    labels, similarity = cluster_faces(embeddings, face_ids, images, faces["quality"].to_numpy(), bounds, exempt)
+    labels, similarity = cluster_faces(embeddings, face_ids, images, bounds, exempt)
     names = name_clusters(labels, face_ids, earlier)
     return pa.table({"face_id": faces["face_id"].combine_chunks(), "identity": pa.array(names, pa.string()),
                      "centroid_similarity": pa.array(similarity, pa.float32())}, schema=IDENTITIES)
@@ -74,7 +78,7 @@ class ClusterFaces(beam.DoFn):
         self.options = options
 
     def process(self, workdir: str) -> Iterator[str]:
-        faces = Parts(workdir, "faces").read_all(["face_id", "image_key", "quality", "embedding"])
+        faces = Parts(workdir, "faces").read_all(["face_id", "image_key", "embedding"])
         distinct = of_distinct(faces, distinct_images(workdir, ["image_key"])).sort_by("face_id")
         identities = identify(distinct, self.options, embedder_of(workdir), earlier_names(workdir))
         part_of = distinct["part"].to_numpy(zero_copy_only=False)
