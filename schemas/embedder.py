@@ -58,6 +58,8 @@ class Bounds:
     """Least scaled similarity of a strong edge (cohort scaling: cosine minus half of both faces' cohort means)."""
     join: float
     """Least mean scaled similarity at which two clusters become one."""
+    adopt: float
+    """Least mean scaled similarity at which a face left alone joins a cluster of several, if that leads the others."""
     small_join: float
     """Least mean cosine at which two clusters become one where there are too few faces for a cohort."""
     origin: str

