@@ -14,8 +14,8 @@ FACES ?= ../shared/faces
 
 .PHONY: demo run test check eval bench
 demo: .venv/base
-	.venv/bin/python -m pipeline.demo_photos --output demo/photos --cache demo/packages
-	.venv/bin/umo-dataset build demo/photos --output demo/dataset
+	.venv/bin/python -m demo --output .demo/photos --cache .demo/packages
+	.venv/bin/umo-dataset build .demo/photos --output .demo/dataset
 
 run: .venv/base
 	.venv/bin/umo-dataset build $(INPUT) --output $(OUTPUT)
