@@ -15,7 +15,7 @@ FACES ?= ../shared/faces
 .PHONY: demo run test check eval bench
 demo: .venv/base
 	.venv/bin/python -m demo --output .demo/photos --cache .demo/packages
-	.venv/bin/umo-dataset build .demo/photos --output .demo/dataset
+	.venv/bin/umo-dataset build .demo/photos --output .demo/dataset --about .demo/photos/ORIGIN.md
 
 run: .venv/base
 	.venv/bin/umo-dataset build $(INPUT) --output $(OUTPUT)

@@ -7,7 +7,6 @@ Photos are made by encoding the same pictures again, 128 pixels wide. Prints the
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 
@@ -35,4 +34,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

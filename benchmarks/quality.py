@@ -100,7 +100,7 @@ def match_faces(workdir: str, labels: Labels) -> Found:
         for row, label in zip(*linear_sum_assignment(share, maximize=True), strict=True):
             if share[row, label] > OVERLAP:
                 matched[row] = labels.identities(uri)[label]
-        ignored = (overlaps(boxes[rows], labels.ignored(uri)) > OVERLAP).any(axis=1)
+        ignored = np.any(overlaps(boxes[rows], labels.ignored(uri)) > OVERLAP, axis=1).tolist()
         for place, row in enumerate(rows):
             if place in matched:
                 person_of[face_ids[row]] = matched[place]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import io
 import os
-import sys
 import tarfile
 import tempfile
 import time
@@ -94,4 +93,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -11,11 +11,12 @@ import sys
 
 from pipeline import dataset, funnel, options, report, stages
 from pipeline.stages import RunOptions
-from transforms.cluster import ClusterOptions
+from transforms import face_models
+from transforms.cluster import ClusterOptions, embedder_of
 from transforms.extract import ExtractOptions
 from transforms.failure import Failure
 from transforms.pair import PairOptions
-from transforms.parts import join, size_of
+from transforms.parts import get, join, size_of
 from transforms.write import WriteOptions
 
 ROUTE = ("extract", "cluster", "pair", "write")
@@ -36,19 +37,25 @@ def run(command: str, values: argparse.Namespace, where: RunOptions) -> None:
             case "pair":
                 stages.pair(values.workdir, options.of(PairOptions, values), where)
             case "write":
-                stages.write(values.workdir, values.output, options.of(WriteOptions, values), where)
-                finish(values.workdir, values.output)
+                wanted_shards = options.of(WriteOptions, values)
+                stages.write(values.workdir, values.output, wanted_shards, where)
+                finish(values.workdir, values.output, wanted_shards.about)
     if "write" not in wanted:
         print(funnel.table(funnel.account(values.workdir)), file=sys.stderr)
 
 
-def finish(workdir: str, output: str) -> None:
-    """What stands beside the shards; then say what became of the photos, and where the dataset is."""
+def finish(workdir: str, output: str, about: str | None) -> None:
+    """What stands beside the shards; then say what became of the photos, and where the dataset is.
+
+    `about`: URL of a text for the card, if there is one."""
     steps = funnel.account(workdir)
     limits = funnel.bottleneck(steps)
-    print(funnel.table(steps), *([limits] if limits else []), sep="\n", file=sys.stderr)
+    bound = face_models.bounds(embedder_of(workdir)).near_copy
+    print(funnel.table(steps), f"the near-copy bound ({bound}) refused {funnel.near_copies(workdir)} pairs of a face and a "
+          "reference", *([limits] if limits else []), sep="\n", file=sys.stderr)
     if not steps[-1].kept:
         raise Failure(f"no sample could be made: {limits or 'there are no targets'}")
-    if dataset.finish(workdir, output, steps) or size_of(join(output, "report.html")) is None:
+    origin = get(about).decode() if about else ""
+    if dataset.finish(workdir, output, steps, origin) or size_of(join(output, "report.html")) is None:
         report.report(output)
     print(f"dataset {output}\nreport  {join(output, 'report.html')}")

@@ -4,6 +4,7 @@ A pure function of `dataset.json` and the funnel: the same dataset gives the sam
 https://huggingface.co/docs/hub/datasets-cards and https://huggingface.co/docs/hub/datasets-manual-configuration"""
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,10 +26,10 @@ MADE_UP = ("composite", "generated")
 """Values of a sample's `source` that are no photo and no frame of a video."""
 
 
-def card(about: dict[str, Any], steps: Sequence[Step]) -> str:
-    """The README.md of a dataset. `about`: its `dataset.json`."""
-    sections = (_what(about), _made(about, steps), _loading(about), _members(), _statistics(about), _funnel(steps),
-                _models(about), _people(), _limits(about))
+def card(about: dict[str, Any], steps: Sequence[Step], origin: str = "") -> str:
+    """The README.md of a dataset. `about`: its `dataset.json`; `origin`: Markdown on where the photos come from."""
+    sections = (_what(about), *([_origin(origin)] if origin else []), _made(about, steps), _loading(about), _members(),
+                _statistics(about), _funnel(steps), _models(about), _people(), _limits(about))
     front = yaml.safe_dump(front_matter(about), sort_keys=False, allow_unicode=True, width=120)
     return f"---\n{front}---\n\n" + "\n\n".join(sections) + "\n"
 
@@ -122,6 +123,11 @@ def _what(about: dict[str, Any]) -> str:
 identities at once (UMO, [arXiv 2509.06818](https://arxiv.org/abs/2509.06818)). A sample is a prompt, a target that
 shows two or more people, and for each of them one reference cut from *another* picture. Which reference is whose face
 in the target is checked by embeddings and stands in the sample. {kinds}."""
+
+
+def _origin(text: str) -> str:
+    """The publisher's own text, its headings one level down."""
+    return "## Where the photos come from\n\n" + re.sub(r"^#", "##", text.strip(), flags=re.MULTILINE)
 
 
 def _made(about: dict[str, Any], steps: Sequence[Step]) -> str:

@@ -48,15 +48,17 @@ def read(output: str) -> dict[str, Any]:
     return json.loads(text)
 
 
-def finish(workdir: str, output: str, steps: Sequence[Step]) -> bool:
+def finish(workdir: str, output: str, steps: Sequence[Step], origin: str) -> bool:
     """Write what stands beside the shards, and remove shards of an earlier state; whether anything changed.
 
-    `dataset.json` comes last: a dataset without it is not finished."""
+    `origin`: Markdown on where the photos come from, for the card. `dataset.json` comes last: a dataset without it is
+    not finished."""
     about = describe(workdir)
     remove_stale(output, {f"{shard['path']}{end}" for shard in about["shards"] for end in (".tar", ".parquet")})
-    beside = {"funnel.json": _json([step.to_json() for step in steps]), "README.md": card.card(about, steps),
+    beside = {"funnel.json": _json([step.to_json() for step in steps]), "README.md": card.card(about, steps, origin),
               "croissant.json": _json(croissant.croissant(about)), "dataset.json": _json(about)}
-    changed = {name: text.encode() for name, text in beside.items() if _read_or_none(join(output, name)) != text.encode()}
+    changed = {name: text.encode() for name, text in beside.items()
+               if _read_or_none(join(output, name)) != text.encode()}
     for name, data in changed.items():
         put(join(output, name), data)
     return bool(changed)

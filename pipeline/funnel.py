@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from schemas.reject import REASONS
 from transforms.distinct import distinct_images, of_distinct
+from transforms.pair import NEAR_COPIES
 from transforms.parts import NotReady, Parts
 
 
@@ -105,6 +106,12 @@ def _shards(workdir: str, rejected: Counter[tuple[str, str]]) -> Step:
     return Step("shards", "write", "samples", samples, kept, _of_step(rejected, "shards"))
 
 
+def near_copies(workdir: str) -> int:
+    """Pairs of a target's face and a candidate that the near-copy bound refused, over all targets."""
+    drafts = Parts(workdir, "drafts")
+    return sum(int(drafts.schema(part).metadata[NEAR_COPIES]) for part in drafts.parts())
+
+
 def table(steps: Iterable[Step]) -> str:
     """The account for people, the largest reasons first."""
     lines = [f"{'step':<12}{'in':>9}{'kept':>9}   dropped"]
@@ -128,4 +135,4 @@ def bottleneck(steps: Iterable[Step]) -> str:
     reason = min(dropped, key=lambda reason: (reason in NOT_A_LOSS, -dropped[reason], reason))
     row = REASONS[reason]
     cure = f"; what changes it: {row.cure}" if row.cure else ""
-    return f"{dropped[reason]} of the possible targets made no sample, for {row.means} ({reason}){cure}"
+    return f"what limits the result most: {dropped[reason]} targets were dropped, for {row.means} ({reason}){cure}"

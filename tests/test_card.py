@@ -80,6 +80,12 @@ def test_the_text_says_what_was_made_and_dropped() -> None:
     assert "3 targets are composed or generated" in card.card(with_made_up(3), STEPS)
 
 
+def test_the_publishers_text_on_the_photos_is_a_section() -> None:
+    text = card.card(ABOUT, STEPS, "# Our photos\n\nTaken by us.\n\n## Rights\n\nCC0\n")
+    assert "## Where the photos come from\n\n## Our photos\n\nTaken by us.\n\n### Rights\n\nCC0\n" in text
+    assert "Where the photos come from" not in card.card(ABOUT, STEPS)
+
+
 def with_made_up(count: int) -> dict[str, Any]:
     return {**ABOUT, "counts": {**ABOUT["counts"], "by_source": {"photo": 17, "composite": count}}}
 

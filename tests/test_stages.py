@@ -47,7 +47,7 @@ def finished(tmp_path_factory):
     workdir = make_workdir(folder, party())
     through_pair(workdir)
     stages.write(workdir, str(folder / "out"), WriteOptions(), RUN)
-    finish(workdir, str(folder / "out"))
+    finish(workdir, str(folder / "out"), None)
     return folder
 
 
@@ -85,7 +85,7 @@ def test_a_finished_dataset_verifies_and_is_the_same_again(finished, tmp_path):
     workdir = make_workdir(tmp_path, party())
     through_pair(workdir)
     stages.write(workdir, str(tmp_path / "out"), WriteOptions(), RUN)
-    finish(workdir, str(tmp_path / "out"))
+    finish(workdir, str(tmp_path / "out"), None)
     assert digest_of(tmp_path / "out") == digest_of(finished / "out")
 
 
@@ -212,10 +212,10 @@ def test_shards_that_are_no_longer_made_are_removed(tmp_path):
     workdir, out = make_workdir(tmp_path, party()), tmp_path / "out"
     through_pair(workdir, val_fraction=0.0)
     stages.write(workdir, str(out), WriteOptions(), RUN)
-    finish(workdir, str(out))
+    finish(workdir, str(out), None)
     assert (out / "refs-4").exists() or (out / "refs-3").exists()
     stages.pair(workdir, PairOptions(val_fraction=0.0, max_identities=2), RUN)
     stages.write(workdir, str(out), WriteOptions(), RUN)
-    finish(workdir, str(out))
+    finish(workdir, str(out), None)
     assert {path.parent.name for path in out.rglob("*.tar")} == {"refs-2"}
     verify.verify(str(out), deep=False)

@@ -32,6 +32,8 @@ SAME_PICTURE_BITS = 10
 from other pictures at about 0.16 of the bits)."""
 BYSTANDER = 0.5
 """A face without a reference counts as a bystander from this share of the smallest matched face's side on (contract, 4)."""
+NEAR_COPIES = b"near_copies_refused"
+"""Metadata of a part of drafts: pairs of a face and a candidate that the near-copy bound refused."""
 VERSION = 1
 """Raised when the same parts and options give other samples."""
 
@@ -200,11 +202,9 @@ def check_target(faces: TargetFaces, options: PairOptions) -> None:
         raise NoSample("same_person_twice")
 
 
-def propose(faces: TargetFaces, gallery: Gallery, cache: VectorCache, bounds: Bounds,
-            options: PairOptions) -> tuple[list[Sample], int]:
-    """The target's samples, and how many pairs the near-copy bound refused. Raises NoSample."""
-    check_target(faces, options)
-    found = candidates(faces, gallery, cache, bounds)
+def propose(faces: TargetFaces, gallery: Gallery, found: Candidates, bounds: Bounds,
+            options: PairOptions) -> list[Sample]:
+    """The target's samples. Raises NoSample."""
     margin = bounds.margin if options.min_margin is None else options.min_margin
     image_keys = gallery.image_keys[found.rows]
     samples: list[Sample] = []
@@ -224,7 +224,7 @@ def propose(faces: TargetFaces, gallery: Gallery, cache: VectorCache, bounds: Bo
             raise
         samples.append(make_sample(faces, gallery, found, matched, chosen, len(others), options))
         found.weights[:, np.isin(image_keys, image_keys[chosen])] = np.nan
-    return samples, found.near_copies
+    return samples
 
 
 def make_sample(faces: TargetFaces, gallery: Gallery, found: Candidates, matched: np.ndarray, chosen: np.ndarray,
@@ -333,15 +333,16 @@ class ProposePart(beam.DoFn):
         near_copies = 0
         for faces in read_targets(self.workdir, part, known.images, known.identities, known.bounds.strict_same_person):
             try:
-                proposed, refused = propose(faces, known.gallery, known.cache, known.bounds, self.options)
-                samples += proposed
-                near_copies += refused
+                check_target(faces, self.options)
+                found = candidates(faces, known.gallery, known.cache, known.bounds)
+                near_copies += found.near_copies
+                samples += propose(faces, known.gallery, found, known.bounds, self.options)
             except NoSample as no:
                 rejects.append(Reject.of(faces.target.uri, "pair", no.reason, no.detail))
             progress.advance("pair")
         name = drafts_part(part, self.state, self.options)
         schema = samples_schema(known.embedding_model)
-        schema = schema.with_metadata({**schema.metadata, b"near_copies_refused": str(near_copies).encode()})
+        schema = schema.with_metadata({**schema.metadata, NEAR_COPIES: str(near_copies).encode()})
         rejects.sort(key=lambda row: (row.uri, row.reason))
         Parts(self.workdir, "rejects").write(name, to_table(rejects, REJECTS))
         Parts(self.workdir, "drafts").write(name, to_table(sorted(samples, key=lambda row: row.key), schema))

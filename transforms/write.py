@@ -41,6 +41,9 @@ class WriteOptions:
         "help": "longest side of a target in pixels, never enlarged; default: %(default)s"})
     shard_bytes: int = field(default=2 ** 28, metadata={
         "help": "about how large a shard may be; default: 256 MiB, the least that WebDataset's authors advise"})
+    about: str | None = field(default=None, metadata={
+        "help": "a Markdown file on where the photos come from, for the dataset's card; default: the card says nothing of it",
+        "recorded": False})
 
 
 class LostPicture(Exception):
