@@ -52,7 +52,7 @@ def finish(workdir: str, output: str, about: str | None) -> None:
     limits = funnel.bottleneck(steps)
     bound = face_models.bounds(embedder_of(workdir)).near_copy
     print(funnel.table(steps), f"the near-copy bound ({bound}) refused {funnel.near_copies(workdir)} pairs of a face and a "
-          "reference", *([limits] if limits else []), sep="\n", file=sys.stderr)
+          "reference", *([f"what limits the result most: {limits}"] if limits else []), sep="\n", file=sys.stderr)
     if not steps[-1].kept:
         raise Failure(f"no sample could be made: {limits or 'there are no targets'}")
     origin = get(about).decode() if about else ""

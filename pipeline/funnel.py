@@ -135,4 +135,4 @@ def bottleneck(steps: Iterable[Step]) -> str:
     reason = min(dropped, key=lambda reason: (reason in NOT_A_LOSS, -dropped[reason], reason))
     row = REASONS[reason]
     cure = f"; what changes it: {row.cure}" if row.cure else ""
-    return f"what limits the result most: {dropped[reason]} targets were dropped, for {row.means} ({reason}){cure}"
+    return f"{dropped[reason]} targets were dropped, for {row.means} ({reason}){cure}"

@@ -188,7 +188,7 @@ def test_the_same_dataset_gives_the_same_bytes_wherever_it_lies(output: str, tmp
 def test_the_funnel_names_what_was_dropped_and_the_bottleneck(output: str) -> None:
     text = "".join(Page(report.render(output)).text)
     assert "the picture is cut or damaged" in text and "broken_picture" in text
-    assert "What limits it most. 3 of the possible targets made no sample" in text
+    assert "What limits it most. 3 targets were dropped" in text
 
 
 def test_bounds_of_the_model_are_drawn(output: str) -> None:
