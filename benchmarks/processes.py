@@ -4,6 +4,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import dataclass
@@ -19,31 +20,36 @@ class Usage:
     seconds: float
     processor_seconds: float
     """Of all its processes."""
+    output: str
+    """What it printed on standard output."""
     peaks: list[int]
     """Peak resident set of each of its processes, bytes, the first process first (VmHWM, proc(5))."""
 
 
 def python(*arguments: str) -> Usage:
-    """Run this interpreter with the arguments; its standard output passes. Raises CalledProcessError."""
+    """Run this interpreter with the arguments. Raises CalledProcessError."""
     start = time.monotonic()
-    process = subprocess.Popen([sys.executable, *arguments], stderr=subprocess.DEVNULL)
-    peaks: dict[int, int] = {}
-    over = threading.Event()
+    with tempfile.TemporaryFile("w+") as printed:
+        process = subprocess.Popen([sys.executable, *arguments], stdout=printed, stderr=subprocess.DEVNULL)
+        peaks: dict[int, int] = {}
+        over = threading.Event()
 
-    def watch() -> None:
-        while not over.wait(POLL_SECONDS):
-            for pid in _family(process.pid):
-                peaks[pid] = max(peaks.get(pid, 0), _peak(pid))
+        def watch() -> None:
+            while not over.wait(POLL_SECONDS):
+                for pid in _family(process.pid):
+                    peaks[pid] = max(peaks.get(pid, 0), _peak(pid))
 
-    thread = threading.Thread(target=watch)
-    thread.start()
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.monotonic() - start
-    over.set()
-    thread.join()
+        thread = threading.Thread(target=watch)
+        thread.start()
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - start
+        over.set()
+        thread.join()
+        printed.seek(0)
+        output = printed.read()
     if status:
         raise subprocess.CalledProcessError(os.waitstatus_to_exitcode(status), list(arguments))
-    return Usage(seconds, usage.ru_utime + usage.ru_stime, [peaks[pid] for pid in sorted(peaks)])
+    return Usage(seconds, usage.ru_utime + usage.ru_stime, output, [peaks[pid] for pid in sorted(peaks)])
 
 
 def _family(pid: int) -> list[int]:
