@@ -34,7 +34,7 @@ def loop(folder: str) -> None:
 
 def beamless(folder: str, workdir: str) -> None:
     """The step's own function, called by nobody but a loop."""
-    embedder = face_models.load(OPTIONS.faces).embedder
+    embedder = face_models.embedder(OPTIONS.faces)
     step = ExtractChunk(workdir, OPTIONS, embedder, retry=False)
     for chunk in inputs.chunks([folder], OPTIONS):
         list(step.process(name_chunk(chunk, OPTIONS, embedder)))

@@ -20,7 +20,7 @@ def doctor() -> None:
     missing = []
     for name in sorted(face_models.BACKENDS):
         try:
-            about = face_models.load(name).embedder
+            about = face_models.embedder(name)
         except face_models.MissingModel as error:
             missing.append(str(error))
             print(f"--faces {name}: {error}")

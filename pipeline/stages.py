@@ -43,7 +43,7 @@ def extract(urls: Iterable[str], workdir: str, options: ExtractOptions, run: Run
     chunks = inputs.chunks(urls, options)
     if not chunks:
         raise Failure(f"no pictures in {' '.join(urls)}: name a folder that holds some, a tar or a manifest")
-    embedder = face_models.load(options.faces).embedder
+    embedder = face_models.embedder(options.faces)
     named = {name.part: name for name in (name_chunk(chunk, options, embedder) for chunk in chunks)}
     done = set(named).intersection(*(Parts(workdir, folder).existing() for folder in FOLDERS))
     transient = {part: _transient(workdir, part) for part in sorted(done)} if retry else {}

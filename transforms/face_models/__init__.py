@@ -6,13 +6,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from schemas.embedder import Bounds, Embedder
 from schemas.face import Detection
-from transforms.failure import Failure
+from transforms.failure import Failure, WrongUsage
 
 
 class FaceModel(Protocol):
@@ -32,7 +32,8 @@ class Backend:
     """A row of the table: nothing here imports the backend's packages."""
 
     module: str
-    """Module that defines `BOUNDS: Bounds` and `load(argument: str) -> FaceModel`; importing it needs no model package."""
+    """Module that defines `BOUNDS: Bounds`, `embedder(argument: str) -> Embedder`, which loads no model, and
+    `load(argument: str) -> FaceModel`; importing it needs no model package."""
     install: str
     """Command that brings the packages."""
     in_children: bool
@@ -49,18 +50,27 @@ class MissingModel(Failure):
 
 
 def backend(name: str) -> Backend:
-    """The row of `name`, given as `BACKEND` or `BACKEND:ARGUMENT`. Raises ValueError with the known names."""
+    """The row of `name`, given as `BACKEND` or `BACKEND:ARGUMENT`. Raises WrongUsage with the known names."""
     known = name.partition(":")[0]
     if known not in BACKENDS:
-        raise ValueError(f"unknown face backend {known!r}: known are {', '.join(sorted(BACKENDS))}")
+        raise WrongUsage(f"unknown --faces {known}; known are {', '.join(sorted(BACKENDS))}")
     return BACKENDS[known]
+
+
+def embedder(name: str) -> Embedder:
+    """Who makes the embeddings of `BACKEND[:ARGUMENT]`. Raises MissingModel where a package or weights are missing."""
+    return _ask(name, "embedder")
 
 
 def load(name: str) -> FaceModel:
     """The model of `BACKEND[:ARGUMENT]`. Raises MissingModel where a package or weights are missing."""
+    return _ask(name, "load")
+
+
+def _ask(name: str, what: str) -> Any:
     row = backend(name)
     try:
-        return importlib.import_module(row.module).load(name.partition(":")[2])
+        return getattr(importlib.import_module(row.module), what)(name.partition(":")[2])
     except ImportError as error:
         raise MissingModel(f"--faces {name} needs {error.name}: {row.install}") from error
 
