@@ -8,27 +8,23 @@ import numpy as np
 import PIL.Image
 
 from transforms import pictures
-from transforms.pictures import BadPicture, Limits
+from transforms.pictures import Limits
 
 FACES = Path(__file__).parents[2] / "shared" / "faces" / "dev" / "images"
 
 
 def reencoded(source: Path, folder: Path, count: int, longest: int | None = None, names: Sequence[str] = ()) -> Path:
-    """`count` JPEGs made from the pictures of `source` in turn; with `longest`, shrunk to that many pixels.
+    """`count` JPEGs made from the pictures of `source`, or from the named ones, in turn; the folder.
 
-    A corner pixel's value and the quality make each different."""
+    The colour of a corner makes each different. With `longest`, they are shrunk to that many pixels."""
     folder.mkdir(parents=True, exist_ok=True)
-    originals = []
-    for path in sorted(source.iterdir()):
-        if not names or path.name in names:
-            try:
-                pixels = pictures.decode(path.read_bytes(), Limits())
-            except BadPicture:
-                continue
-            originals.append(pictures.resize(pixels, longest) if longest else pixels)
+    originals = [pictures.decode((source / name).read_bytes(), Limits())
+                 for name in names or sorted(path.name for path in source.iterdir())]
+    if longest:
+        originals = [pictures.resize(pixels, longest) for pixels in originals]
     for number in range(count):
         pixels = np.array(originals[number % len(originals)])
-        turn = number // len(originals)
-        pixels[0, 0] = (turn % 256, turn // 256 % 256, 0)
-        PIL.Image.fromarray(pixels).save(folder / f"{number:06d}.jpg", quality=80 + turn % 16)
+        pixels[0, 0] = number % 256, number // 256 % 256, number // 65536
+        pixels[:8, :8] = pixels[0, 0]  # a whole block, so that JPEG keeps it
+        PIL.Image.fromarray(pixels).save(folder / f"{number:06d}.jpg", quality=92)
     return folder
