@@ -77,7 +77,7 @@ class Reject:
 
     @staticmethod
     def of(uri: str, stage: str, reason: str, detail: str = "") -> Reject:
-        return Reject(uri, stage, reason, detail, REASONS[reason].transient)
+        return Reject(uri, stage, reason, detail, reason in REASONS and REASONS[reason].transient)
 
 
 REJECTS = pa.schema([("uri", pa.string()), ("stage", pa.string()), ("reason", pa.string()), ("detail", pa.string()),
