@@ -1,6 +1,7 @@
 """`python -m pipeline` is `umo-dataset`."""
+import os
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 
 class WithoutBeamTracebacks:
@@ -21,13 +22,16 @@ class WithoutBeamTracebacks:
         return getattr(self.stream, name)
 
 
-def main() -> int:
+def main() -> NoReturn:
     """Run the command line. Imported late: child processes import this module and need none of it."""
     from pipeline.cli import main
 
     sys.stderr = WithoutBeamTracebacks(sys.stderr)  # for good: a thread may print after the end
-    return main()
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # Beam's threads of a failed job may still run: waiting for them was measured to abort now and then
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

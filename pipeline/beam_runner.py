@@ -15,9 +15,12 @@ from transforms.failure import Failure
 RUNNERS = ("DirectRunner", "PrismRunner", "FlinkRunner", "PortableRunner", "DataflowRunner")
 LOCAL = ("DirectRunner",)
 """Runners whose workers see this machine's files."""
-MACHINE_FAILED = re.compile(r"^\w*(?:OSError|PermissionError|ConnectionError|TimeoutError): "
-                            r"(?:\[Errno \d+\] )?(?P<what>.*?)(?: \[while running .*\])?$", re.MULTILINE)
-"""The line of an error's text, as Beam passes it on from a worker, that says that the machine failed and not the code."""
+MACHINE = ("OSError", "PermissionError", "ConnectionError", "TimeoutError")
+FAILURES = ("MissingModel", "CannotStart", "NotReady", "OtherSchema")
+EXPECTED = re.compile(rf"^[\w.]*?(?P<kind>{'|'.join(MACHINE + FAILURES)}): "
+                      r"(?:\[Errno \d+\] )?(?P<what>.*?)(?: \[while running .*\])?$", re.MULTILINE)
+"""The line of an error's text, as Beam passes it on from a worker, that says that the machine failed and not the code, or what
+is a plain Failure of ours."""
 BUNDLES_AT_ONCE = 2
 """Threads that run bundles on one machine: while one waits for the last pictures of its chunk, the other's keep the
 child processes busy."""
@@ -54,9 +57,11 @@ def run(build: Callable[[beam.Pipeline], object], runner: str, beam_args: Sequen
     try:
         pipeline.run().wait_until_finish()
     except (RuntimeError, OSError) as error:
-        machine = MACHINE_FAILED.search(str(error))
+        machine = EXPECTED.search(str(error))
         if machine is None:
-            raise
+            raise RuntimeError(f"a transform failed:\n{error}") from None  # the text holds its traceback
+        if machine["kind"] not in MACHINE:
+            raise Failure(machine["what"]) from error
         raise Failure(f"{machine['what']}: mend that and run the same command again; what is done stays done") from error
     finally:
         beam_log.setLevel(level)

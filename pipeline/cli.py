@@ -18,6 +18,8 @@ from transforms.pair import PairOptions
 from transforms.parts import filesystem, is_local
 from transforms.write import WriteOptions
 
+INTERRUPTED = 130
+"""Exit status of a command that a keyboard interrupt ended: 128 and the signal's number, as shells have it."""
 EPILOG = """Every path is a URL that fsspec opens; a bare path is local. Beam's own options (--flink_master, …) are passed on.
 Exit status: 0 done; 1 failed or nothing usable, with one line that says what to do; 2 wrong usage."""
 
@@ -149,6 +151,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Failure as failed:
         print(f"umo-dataset: {failed}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("umo-dataset: interrupted; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
     except OSError as error:  # the machine's fault, not the code's
         print(f"umo-dataset: {error.strerror or error}{f': {error.filename}' if error.filename else ''}: mend that and run "
               "the same command again; what is done stays done", file=sys.stderr)

@@ -8,7 +8,7 @@ import platform
 from transforms import face_models
 from transforms.failure import Failure
 
-EXTRAS = {"train": ("torch", "webdataset"), "dev": ("datasets", "mlcroissant", "pytest")}
+EXTRAS = {"train": ("torch",), "dev": ("datasets", "mlcroissant", "pytest", "webdataset")}
 """Extra -> the packages that only it brings."""
 
 
@@ -20,7 +20,7 @@ def doctor() -> None:
     missing = []
     for name in sorted(face_models.BACKENDS):
         try:
-            about = face_models.embedder(name)
+            about = face_models.load(name).embedder
         except face_models.MissingModel as error:
             missing.append(str(error))
             print(f"--faces {name}: {error}")

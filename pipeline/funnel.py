@@ -41,7 +41,7 @@ class Step:
 
 
 def account(workdir: str) -> list[Step]:
-    """The steps that have finished, in order."""
+    """The steps that have finished, in order, up to the first that was made from an earlier state."""
     steps: list[Step] = []
     rejected = _rejected(workdir)
     for step in (_images, _crops, _identities, _samples, _shards):
@@ -86,7 +86,9 @@ def _crops(workdir: str, rejected: Counter[tuple[str, str]]) -> Step:
 
 
 def _identities(workdir: str, rejected: Counter[tuple[str, str]]) -> Step:
-    names = Parts(workdir, "identities").read_all(["identity"])["identity"]
+    identities = Parts(workdir, "identities")
+    identities.check_made_from(Parts(workdir, "faces"), Parts(workdir, "images"))
+    names = identities.read_all(["identity"])["identity"]
     outliers = names.null_count
     return Step("identities", "cluster", "faces", len(names), len(names) - outliers,
                 {"outlier": outliers} if outliers else {})
@@ -95,14 +97,17 @@ def _identities(workdir: str, rejected: Counter[tuple[str, str]]) -> Step:
 def _samples(workdir: str, rejected: Counter[tuple[str, str]]) -> Step:
     targets = distinct_images(workdir, ["image_key"]).num_rows
     dropped = _of_step(rejected, "samples")
+    Parts(workdir, "samples").check_made_from(*(Parts(workdir, name) for name in ("images", "crops", "identities")))
     samples = Parts(workdir, "samples").read_all(["target"])
     kept = len(set(pc.struct_field(samples["target"], "image_key").to_pylist()))
     return Step("samples", "pair", "targets", targets, kept, dropped)
 
 
 def _shards(workdir: str, rejected: Counter[tuple[str, str]]) -> Step:
+    shards = Parts(workdir, "shards")
+    shards.check_made_from(Parts(workdir, "samples"))
     samples = Parts(workdir, "samples").read_all(["key"]).num_rows
-    kept = int(pc.sum(Parts(workdir, "shards").read_all(["samples"])["samples"]).as_py() or 0)
+    kept = int(pc.sum(shards.read_all(["samples"])["samples"]).as_py() or 0) if shards.parts() else 0
     return Step("shards", "write", "samples", samples, kept, _of_step(rejected, "shards"))
 
 
@@ -128,11 +133,14 @@ NOT_A_LOSS = ("too_few_people", "duplicate")
 
 def bottleneck(steps: Iterable[Step]) -> str:
     """The one thing that most limits the number of samples, and what changes it; '' where nothing does."""
-    dropped = Counter({reason: count for step in steps if step.step in ("samples", "shards")
-                       for reason, count in step.dropped.items() if count})
+    targets = Counter({reason: count for step in steps if step.step in ("samples", "shards")
+                       for reason, count in step.dropped.items()})
+    images = Counter({reason: count for step in steps if step.step == "images" for reason, count in step.dropped.items()})
+    dropped, unit = (targets, "target") if targets else (images, "image")
     if not dropped:
         return ""
     reason = min(dropped, key=lambda reason: (reason in NOT_A_LOSS, -dropped[reason], reason))
     row = REASONS[reason]
     cure = f"; what changes it: {row.cure}" if row.cure else ""
-    return f"{dropped[reason]} targets were dropped, for {row.means} ({reason}){cure}"
+    count = f"1 {unit} was" if dropped[reason] == 1 else f"{dropped[reason]} {unit}s were"
+    return f"{count} dropped: {row.means} ({reason}){cure}"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from transforms.children import Children, Killed
+from transforms.children import CannotStart, Children, Killed
 
 _offset = 0
 
@@ -56,6 +56,22 @@ def once(marker: str) -> str:
 def test_a_child_that_dies_once_costs_nothing(tmp_path):
     children = Children(1, once, start, (0,))
     assert list(children.map([str(tmp_path / "marker")])) == ["survived"]
+    children.close()
+
+
+def cannot() -> None:
+    raise ValueError("no such model")
+
+
+def vanish() -> None:
+    os._exit(3)
+
+
+@pytest.mark.parametrize(("initialize", "error"), [(cannot, ValueError), (vanish, CannotStart)])
+def test_a_child_that_cannot_start_is_no_fault_of_the_work(initialize, error):
+    children = Children(1, work, initialize, ())
+    with pytest.raises(error):
+        list(children.map([1, 2]))
     children.close()
 
 

@@ -25,7 +25,7 @@ def test_no_sample_that_stays_shares_anybody_with_another_split(people, val_frac
     kept = [(names, split_of(names, splits)) for names in people]
     in_split = {split: {name for names, its in kept if its == split for name in names} for split in (TRAIN, VAL)}
     assert not in_split[TRAIN] & in_split[VAL]
-    assert sum(split == VAL for _, split in kept) <= val_fraction * len(people)
+    assert sum(split == VAL for _, split in kept) <= max(val_fraction, 0.5) * len(people)
     assert assign_splits(people, val_fraction, 0, {}) == splits
 
 
@@ -34,6 +34,14 @@ def test_nobody_changes_the_split_they_once_got(before, more):
     first = assign_splits(before, 0.3, 0, {})
     second = assign_splits(before + more, 0.3, 0, first)
     assert all(second[name] == split for name, split in first.items())
+
+
+def test_where_no_community_fits_the_smallest_is_taken_and_never_most_of_all():
+    people = [[f"{n}-a", f"{n}-b"] for n in range(4) for _ in range(20 + n)]
+    splits = assign_splits(people, 0.05, 0, {})
+    assert [split_of(names, splits) for names in people].count(VAL) == 20
+    alone = [["a", "b"]] * 30
+    assert set(assign_splits(alone, 0.1, 0, {}).values()) == {TRAIN}
 
 
 def test_a_part_of_the_samples_is_for_validation():

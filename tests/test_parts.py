@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from transforms import parts
-from transforms.parts import NotReady, Parts
+from transforms.parts import NotReady, OtherSchema, Parts
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -65,8 +65,19 @@ def test_another_schema_is_refused(workdir):
     images.commit({"photos": []})
     text = json.loads(parts.get(parts.join(images.url, parts.LEDGER)))
     parts.put(parts.join(images.url, parts.LEDGER), json.dumps({**text, "schema": 0}).encode())
-    with pytest.raises(NotReady, match="schema 0"):
+    with pytest.raises(OtherSchema, match="schema 0"):
         images.parts()
+    with pytest.raises(OtherSchema, match="schema 0"):
+        images.commit({"photos": []})  # nothing of another version is taken over
+
+
+def test_a_cut_ledger_is_made_anew(workdir):
+    images = Parts(workdir, "images")
+    parts.put(parts.join(images.url, parts.LEDGER), b'{"parts": {"pho')
+    with pytest.raises(NotReady, match="umo-dataset extract"):
+        images.parts()
+    images.commit({"photos": []})
+    assert images.parts() == []
 
 
 def test_the_same_table_gives_the_same_bytes(workdir):

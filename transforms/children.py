@@ -8,6 +8,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import queue
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -15,12 +16,49 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Generic, TypeVar
 
+from transforms.failure import Failure
+
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 
 
+class CannotStart(Failure):
+    """A child process ended before it took any work: the fault is not a picture's."""
+
+
+_failure: BaseException | None = None
+
+
+def _ready() -> BaseException | None:
+    """In a child: what its start failed by."""
+    return _failure
+
+
+class _Child:
+    """One spawned process."""
+
+    def __init__(self, children: Children[Any, Any]) -> None:
+        self.executor = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_start,
+                                            initargs=(children.initialize, children.arguments))
+        self.ready = self.executor.submit(_ready)
+
+    def wait_until_ready(self) -> None:
+        """Raises what its start failed by, CannotStart where it ended without a word."""
+        try:
+            failure = self.ready.result()
+        except BrokenProcessPool:
+            raise CannotStart("child processes end as they start: look for what they print, and start a script's own "
+                              "pipeline below `if __name__ == \"__main__\":`") from None
+        if failure is not None:
+            raise failure
+
+
 def _start(initialize: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-    """In a new child: end with the parent, however that ends; an executor's worker would wait for it for ever."""
+    """In a new child: end with the parent, however that ends; an executor's worker would wait for it for ever.
+
+    An interrupt from the keyboard is the parent's business."""
+    global _failure
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None, "called in a child process"
 
@@ -29,7 +67,10 @@ def _start(initialize: Callable[..., None], arguments: tuple[Any, ...]) -> None:
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
-    initialize(*arguments)
+    try:
+        initialize(*arguments)
+    except Exception as error:  # of any kind: the parent raises it
+        _failure = error
 
 
 class Killed:
@@ -46,24 +87,21 @@ class Children(Generic[Piece, Result]):
                  arguments: tuple[Any, ...]) -> None:
         self.function, self.initialize, self.arguments = function, initialize, arguments
         self.count = count
-        self.idle: queue.SimpleQueue[ProcessPoolExecutor] = queue.SimpleQueue()
+        self.idle: queue.SimpleQueue[_Child] = queue.SimpleQueue()
         for _ in range(count):
-            self.idle.put(self._child())
+            self.idle.put(_Child(self))
         self.threads = ThreadPoolExecutor(count, thread_name_prefix="children")
-
-    def _child(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_start,
-                                   initargs=(self.initialize, self.arguments))
 
     def _run(self, piece: Piece) -> Result | Killed:
         child = self.idle.get()
         try:
             for _ in range(2):
+                child.wait_until_ready()
                 try:
-                    return child.submit(self.function, piece).result()
+                    return child.executor.submit(self.function, piece).result()
                 except BrokenProcessPool:
-                    child.shutdown(wait=False)
-                    child = self._child()
+                    child.executor.shutdown(wait=False)
+                    child = _Child(self)
             return KILLED
         finally:
             self.idle.put(child)
@@ -84,7 +122,7 @@ class Children(Generic[Piece, Result]):
         """End the processes."""
         self.threads.shutdown(wait=True)
         while not self.idle.empty():
-            self.idle.get().shutdown(wait=True)
+            self.idle.get().executor.shutdown(wait=True)
 
 
 _SHARED: dict[Any, Children[Any, Any]] = {}

@@ -17,7 +17,7 @@ from schemas.embedder import Embedder
 from schemas.identity import IDENTITIES
 from schemas.table import vectors
 from transforms import digests, face_models, progress
-from transforms.distinct import distinct_images, of_distinct
+from transforms.distinct import by_part, distinct_images, of_distinct
 from transforms.linkage import cluster_faces
 from transforms.mates import same_person_twice
 from transforms.naming import name_clusters
@@ -81,11 +81,12 @@ class ClusterFaces(beam.DoFn):
         faces = Parts(workdir, "faces").read_all(["face_id", "image_key", "embedding"])
         distinct = of_distinct(faces, distinct_images(workdir, ["image_key"])).sort_by("face_id")
         identities = identify(distinct, self.options, embedder_of(workdir), earlier_names(workdir))
-        part_of = distinct["part"].to_numpy(zero_copy_only=False)
+        rows_of = by_part(identities.append_column("part", distinct["part"]))
         digest = Parts(workdir, "faces").digest()
         for part in Parts(workdir, "faces").parts():
             name = identities_part(part, digest, self.options)
-            Parts(workdir, "identities").write(name, identities.filter(pa.array(part_of == part)).combine_chunks())
+            mine = rows_of[part].drop_columns(["part"]) if part in rows_of else identities.slice(0, 0)
+            Parts(workdir, "identities").write(name, mine.combine_chunks())
             progress.advance("cluster")
             yield name
 

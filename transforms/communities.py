@@ -42,7 +42,8 @@ def assign_splits(people: Sequence[Sequence[str]], val_fraction: float, seed: in
     """Name -> split for everybody in the samples, and all of `earlier`, whose splits are kept.
 
     Communities go to `val` in the order of a digest, each that still fits, until `val_fraction` of the samples are
-    there. A community with a name that was placed before follows it (the most of its names, `train` on a tie)."""
+    there; where none fits, the smallest goes, unless that is most of the samples. A community with a name that was
+    placed before follows it (the most of its names, `train` on a tie)."""
     wanted = val_fraction * len(people)
     groups = communities(people, max(1, int(wanted)) if val_fraction else len(people))
     group_of = {name: number for number, group in enumerate(groups) for name in group}
@@ -71,6 +72,10 @@ def assign_splits(people: Sequence[Sequence[str]], val_fraction: float, seed: in
             in_val.add(number)
             placed += more
         splits.update(dict.fromkeys(groups[number], VAL if fits else TRAIN))
+    if not placed and wanted >= 1 and fresh:  # none fits: the least that is something, if it leaves most to train
+        more, number = min((len(touching[number]), number) for number in fresh if touching[number])
+        if 2 * more <= len(people):
+            splits.update(dict.fromkeys(groups[number], VAL))
     return splits
 
 

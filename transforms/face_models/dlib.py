@@ -73,6 +73,8 @@ def embedder(argument: str) -> Embedder:
     variants, and ImportError where a package is missing."""
     if argument:
         raise WrongUsage(f"--faces dlib takes no argument, not {argument!r}")
+    if importlib.util.find_spec("dlib") is None:
+        raise ImportError("dlib is not installed", name="dlib")
     return Embedder(backend="dlib", name="dlib_face_recognition_resnet_model_v1",
                     sha256=_digest(*(_weights() / name for name in (LANDMARKS, DESCRIPTOR, CNN))),
                     license="CC0-1.0; landmarks (iBUG 300-W): not for commercial use", dimensions=len(MEAN))
