@@ -312,3 +312,15 @@ def test_of_two_lone_faces_of_one_image_the_more_similar_joins():
 def test_few_faces_adopt_nobody():
     faces, label = lone_face(0.35)
     assert adopted(faces[2:], label[2:]) == 5
+
+
+def test_bursts_of_one_person_find_each_other():
+    """Two bursts of 40 nearly equal pictures each, whose strongest edges all lie inside their own burst."""
+    random = np.random.default_rng(0)
+    others, _ = crowd(40, 1, 64)
+    person = random.standard_normal(64) / 8
+    shots = [person + 0.4 * random.standard_normal(64) / 8 for _ in range(2)]
+    burst = np.concatenate([shot + 0.01 * random.standard_normal((40, 64)) for shot in shots])
+    burst = (burst / np.linalg.norm(burst, axis=1, keepdims=True)).astype(np.float32)
+    labels, _ = cluster(np.concatenate([burst, others]))
+    assert len(set(labels[:80].tolist())) == 1 and len(set(labels[80:].tolist())) == 40

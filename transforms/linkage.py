@@ -7,10 +7,10 @@ same faces give the same bytes in any order of rows, in blocks of any shape, wit
 treats what no edge connects independently, so that the components of the edges can be linked apart, in any number of
 pieces.
 
-Measured on 20 thousand generated faces and left out: linking once more on the means of clusters (a few dozen merges, F
-the same to 0.0005); a floor that falls as clusters grow (0.949 for 0.948); faces of low quality that may join and never
-bridge (F 0.960 for 0.970 where a face below 0.4 keeps its best edge alone: fewer true edges reach a bad face, and hardly
-more false ones)."""
+Measured on 20 thousand generated faces and left out: linking clusters by the similarity of their normalised means (a few
+dozen merges, F the same to 0.0005); a floor that falls as clusters grow (0.949 for 0.948); faces of low quality that may
+join and never bridge (F 0.960 for 0.970 where a face below 0.4 keeps its best edge alone: fewer true edges reach a bad
+face, and hardly more false ones)."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -72,7 +72,8 @@ def cluster_faces(embeddings: np.ndarray, face_ids: Sequence[str], images: np.nd
     else:
         cohort = Cohort.of(faces, [face_ids[row] for row in order.tolist()], exclusive, bounds.small_join)
         half = cohort.crowding(faces)
-        label = link(faces, half, exclusive, strong_edges(faces, half, bounds.edge, MOST), bounds.join)
+        edges = strong_edges(faces, half, bounds.edge, MOST)
+        label = link(faces, half, exclusive, edges, bounds.join, bounds.edge)
         label = adopt(faces, half, exclusive, label, bounds.adopt, bounds.join)
     central = central_similarity(faces, label)
     labels, similarity = np.empty(count, np.int64), np.empty(count, np.float32)
@@ -91,13 +92,17 @@ def exclusive_images(images: np.ndarray, exempt: np.ndarray) -> np.ndarray:
     return exclusive
 
 
-def link(faces: np.ndarray, half: np.ndarray, images: np.ndarray, edges: Edges, least: float) -> np.ndarray:
+def link(faces: np.ndarray, half: np.ndarray, images: np.ndarray, edges: Edges, least: float,
+         whole: float | None = None) -> np.ndarray:
     """Clusters of faces float32 [N, D] on the grid: int64 [N], each labelled by one of its rows.
 
     half: int64 [N], `Cohort.crowding`; images: int64 [N], `exclusive_images`; least: the mean scaled similarity of a
-    merge."""
+    merge. whole: clusters whose mean scaled similarity reaches it are compared too, for some of their faces have an edge
+    so strong that was left out: a burst of more than `MOST` pictures fills the edges of all its faces."""
     linkage = Linkage(faces, half, images)
     linkage.descend(edges, least)
+    while whole is not None and linkage.descend(linkage.edges(whole), least):
+        pass
     return linkage.label
 
 
@@ -204,9 +209,19 @@ class Linkage:
         self.images = images
         self._count_images()
 
-    def descend(self, edges: Edges, least: float) -> None:
+    def edges(self, least: float) -> Edges:
+        """Pairs of clusters, the rows that they are known by, whose mean scaled similarity is at least about `least`, a
+        cosine: a mean vector is rounded to the grid, to 1e-4, only to choose what `descend` compares exactly."""
+        clusters = np.unique(self.label)
+        size = self.size[clusters]
+        means = np.rint(self.sums[clusters] / size[:, None]).astype(np.float32)
+        found = strong_edges(means, np.rint(self.half[clusters] / size).astype(np.int64), least, MOST)
+        return Edges(clusters[found.first], clusters[found.second])
+
+    def descend(self, edges: Edges, least: float) -> bool:
         """Merge whatever `edges` connect, the most similar first, down to a mean scaled similarity of `least`, a
-        cosine."""
+        cosine; whether anything merged."""
+        before = np.count_nonzero(self.label == np.arange(len(self.label)))
         pairs = self._pairs(edges.first, edges.second)
         highest = pairs.average.max(initial=least * UNIT) / UNIT
         for rung in range(int(np.ceil(max(highest - least, 0) / STEP)), -1, -1):
@@ -216,6 +231,7 @@ class Linkage:
                 stale = changed[pairs.low] | changed[pairs.high]
                 renewed = self._pairs(pairs.low[stale], pairs.high[stale])
                 pairs = Pairs(*(np.concatenate(columns) for columns in zip(pairs.where(~stale), renewed, strict=True)))
+        return np.count_nonzero(self.label == np.arange(len(self.label))) < before
 
     def _pairs(self, first: np.ndarray, second: np.ndarray) -> Pairs:
         """The different pairs of clusters that rows int64 [E] and [E] are in by now."""
