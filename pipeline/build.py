@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 
 from pipeline import dataset, funnel, options, report, stages
+from pipeline.funnel import Step
 from pipeline.stages import RunOptions
 from transforms import face_models
 from transforms.cluster import ClusterOptions, embedder_of
 from transforms.extract import ExtractOptions
 from transforms.failure import Failure
 from transforms.pair import PairOptions
-from transforms.parts import get, join, size_of
+from transforms.parts import Parts, get, join, put, size_of
 from transforms.write import WriteOptions
 
 ROUTE = ("extract", "cluster", "pair", "write")
@@ -31,7 +33,7 @@ def run(command: str, values: argparse.Namespace, where: RunOptions) -> None:
         match stage:
             case "extract":
                 stages.extract(values.inputs, values.workdir, options.of(ExtractOptions, values), where,
-                               values.retry_rejects)
+                               values.retry_rejects, [values.output] if command == "build" else [])
             case "cluster":
                 stages.cluster(values.workdir, options.of(ClusterOptions, values), where)
             case "pair":
@@ -41,19 +43,29 @@ def run(command: str, values: argparse.Namespace, where: RunOptions) -> None:
                 stages.write(values.workdir, values.output, wanted_shards, where)
                 finish(values.workdir, values.output, wanted_shards.about)
     if "write" not in wanted:
-        print(funnel.table(funnel.account(values.workdir)), file=sys.stderr)
+        print(funnel.table(account(values.workdir)), file=sys.stderr)
+
+
+def account(workdir: str) -> list[Step]:
+    """What became of what came in, so far; kept as the work directory's `funnel.json`."""
+    steps = funnel.account(workdir)
+    put(join(workdir, "funnel.json"), funnel.to_json(steps).encode())
+    return steps
 
 
 def finish(workdir: str, output: str, about: str | None) -> None:
     """What stands beside the shards; then say what became of the photos, and where the dataset is.
 
     `about`: URL of a text for the card, if there is one."""
-    steps = funnel.account(workdir)
+    steps = account(workdir)
     limits = funnel.bottleneck(steps)
     bound = face_models.bounds(embedder_of(workdir)).near_copy
-    print(funnel.table(steps), f"the near-copy bound ({bound}) refused {funnel.near_copies(workdir)} pairs of a face and a "
-          "reference", *([f"what limits the result most: {limits}"] if limits else []), sep="\n", file=sys.stderr)
+    splits = Counter(Parts(workdir, "samples").read_all(["split"])["split"].to_pylist())
+    print(funnel.table(steps), "samples by split: " + ", ".join(f"{splits[name]} {name}" for name in sorted(splits)),
+          f"the near-copy bound ({bound}) refused {funnel.near_copies(workdir)} pairs of a face and a reference",
+          *([f"what limits the result most: {limits}"] if limits else []), sep="\n", file=sys.stderr)
     if not steps[-1].kept:
+        dataset.withdraw(output)
         raise Failure(f"no sample could be made: {limits or 'there are no targets'}")
     origin = get(about).decode() if about else ""
     if dataset.finish(workdir, output, steps, origin) or size_of(join(output, "report.html")) is None:

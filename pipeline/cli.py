@@ -4,7 +4,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -90,24 +90,9 @@ def parser() -> argparse.ArgumentParser:
 def parse(argv: Sequence[str]) -> Command:
     """A command line's meaning. Raises WrongUsage; prints help and raises SystemExit where asked to."""
     top = parser()
-    values, rest = top.parse_known_args(argv)
-    ours = {flag for one in (top, *_subparsers(top).values()) for flag in one._option_string_actions}
-    theirs = beam_runner.beam_flags()
-    beam_args: list[str] = []
-    at = 0
-    while at < len(rest):
-        flag, equals, _ = rest[at].partition("=")
-        if not flag.startswith("-"):
-            raise WrongUsage(f"unexpected {rest[at]!r}")
-        if flag not in theirs or values.command in ("report", "verify", "doctor"):
-            mine = set(_subparsers(top)[values.command]._option_string_actions)
-            near = difflib.get_close_matches(flag, sorted(mine if values.command in ("report", "verify", "doctor")
-                                                          else mine | theirs.keys()), 1)
-            elsewhere = " (it belongs to another command)" if flag in ours else ""
-            raise WrongUsage(f"unknown option {flag}{elsewhere}" + (f"; did you mean {near[0]}?" if near else ""))
-        takes = 0 if equals or theirs[flag].nargs == 0 else 1
-        beam_args += rest[at:at + 1 + takes]
-        at += 1 + takes
+    command = _subparsers(top).get(argv[0]) if argv else None
+    ours, beam_args = (list(argv), []) if command is None else _part(argv, command, _subparsers(top))
+    values = top.parse_args(ours)
     runner = getattr(values, "runner", "DirectRunner")
     if runner not in beam_runner.RUNNERS:
         near = difflib.get_close_matches(runner, beam_runner.RUNNERS, 1)
@@ -120,6 +105,35 @@ def parse(argv: Sequence[str]) -> Command:
         raise WrongUsage(f"--workdir {workdir} is on this machine, and {runner}'s workers may not see it: name a URL, or "
                          "say --shared-filesystem")
     return Command(values.command, values, RunOptions(runner, tuple(beam_args)))
+
+
+def _part(argv: Sequence[str], command: argparse.ArgumentParser,
+          others: Mapping[str, argparse.ArgumentParser]) -> tuple[list[str], list[str]]:
+    """A command's own words, and Beam's options among them with their values. Raises WrongUsage for options of neither."""
+    own = command._option_string_actions
+    theirs = beam_runner.beam_flags() if "--runner" in own else {}
+    ours: list[str] = []
+    beam_args: list[str] = []
+    words = list(argv)
+    while words:
+        word = words.pop(0)
+        flag, equals, _ = word.partition("=")
+        if word == "--":
+            return [*ours, word, *words], beam_args
+        if not word.startswith("--") or flag in own:
+            ours.append(word)
+            if flag in own and own[flag].nargs != 0 and not equals and words:
+                ours.append(words.pop(0))
+        elif flag in theirs:
+            beam_args.append(word)
+            if theirs[flag].nargs != 0 and not equals and words:
+                beam_args.append(words.pop(0))
+        elif any(flag in other._option_string_actions for other in others.values()):
+            raise WrongUsage(f"{flag} is an option of another command")
+        else:
+            near = difflib.get_close_matches(flag, own, 1) or difflib.get_close_matches(flag, theirs, 1)
+            raise WrongUsage(f"unknown option {flag}" + (f"; did you mean {near[0]}?" if near else ""))
+    return ours, beam_args
 
 
 def _subparsers(top: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:

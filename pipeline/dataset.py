@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from pipeline import card, croissant
+from pipeline import card, croissant, funnel
 from pipeline.funnel import Step
 from schemas.sample import SCHEMA
 from transforms import face_models
@@ -55,7 +55,7 @@ def finish(workdir: str, output: str, steps: Sequence[Step], origin: str) -> boo
     not finished."""
     about = describe(workdir)
     remove_stale(output, {f"{shard['path']}{end}" for shard in about["shards"] for end in (".tar", ".parquet")})
-    beside = {"funnel.json": _json([step.to_json() for step in steps]), "README.md": card.card(about, steps, origin),
+    beside = {"funnel.json": funnel.to_json(steps), "README.md": card.card(about, steps, origin),
               "croissant.json": _json(croissant.croissant(about)), "dataset.json": _json(about)}
     changed = {name: text.encode() for name, text in beside.items()
                if _read_or_none(join(output, name)) != text.encode()}
@@ -98,6 +98,13 @@ def describe(workdir: str) -> dict[str, Any]:
                    "identities": len(pc.unique(pc.struct_field(people, "identity")))},
         "shards": shards,
     }
+
+
+def withdraw(output: str) -> None:
+    """Leave nothing of an earlier dataset where none can be made now."""
+    for name in BESIDE:
+        remove(join(output, name))
+    remove_stale(output, set())
 
 
 def remove_stale(output: str, valid: set[str]) -> None:

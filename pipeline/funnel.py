@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -115,6 +116,11 @@ def near_copies(workdir: str) -> int:
     """Pairs of a target's face and a candidate that the near-copy bound refused, over all targets."""
     drafts = Parts(workdir, "drafts")
     return sum(int(drafts.schema(part).metadata[NEAR_COPIES]) for part in drafts.parts())
+
+
+def to_json(steps: Iterable[Step]) -> str:
+    """`funnel.json`."""
+    return json.dumps([step.to_json() for step in steps], indent=1) + "\n"
 
 
 def table(steps: Iterable[Step]) -> str:

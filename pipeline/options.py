@@ -5,6 +5,7 @@ import argparse
 import dataclasses
 import types
 import typing
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 Options = TypeVar("Options")
@@ -16,9 +17,23 @@ def add_flags(parser: argparse._ActionsContainer, *kinds: type[Any]) -> None:
               for kind in kinds for field in dataclasses.fields(kind)}
     for field, hint in fields.values():
         parser.add_argument(
-            f"--{field.name.replace('_', '-')}", dest=field.name, default=field.default, type=_plain(hint),
+            f"--{field.name.replace('_', '-')}", dest=field.name, default=field.default, type=_checked(_plain(hint), field),
             choices=field.metadata.get("choices"), help=field.metadata["help"],
             metavar=None if "choices" in field.metadata else _plain(hint).__name__.upper())
+
+
+def _checked(kind: type, field: dataclasses.Field[Any]) -> Callable[[str], Any]:
+    """`kind` of a text, which must not lie outside the field's `least` and `most`."""
+    least, most = field.metadata.get("least"), field.metadata.get("most")
+
+    def read(text: str) -> Any:
+        value = kind(text)
+        if (least is not None and value < least) or (most is not None and value > most):
+            raise argparse.ArgumentTypeError(f"{text} is not {f'{least} or more' if most is None else f'{least} to {most}'}")
+        return value
+
+    read.__name__ = kind.__name__  # what argparse says of a text that is none
+    return read
 
 
 def _plain(hint: Any) -> type:

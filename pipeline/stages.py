@@ -1,7 +1,7 @@
 """The stages, one function each: what is to do, a Beam job that does it, the ledger that says it is done."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import apache_beam as beam
@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import beam_runner
+from pipeline.funnel import account, bottleneck
 from pipeline.options import from_record, recorded
 from pipeline.progress import shown
 from transforms import children, digests, face_models, inputs
@@ -19,7 +20,7 @@ from transforms.extract import FOLDERS, ExtractChunks, ExtractOptions, name_chun
 from transforms.failure import Failure
 from transforms.pair import PairOptions, ProposeSamples, drafts_part
 from transforms.parts import NotReady, Parts, join, places, remove, size_of, state_of
-from transforms.shards import plan
+from transforms.shards import Shard, plan
 from transforms.split import AssignSplits, samples_part, splits_part
 from transforms.write import WriteOptions, WriteShards, shard_part
 
@@ -38,9 +39,12 @@ class RunOptions:
         beam_runner.run(build, self.runner, self.beam_args)
 
 
-def extract(urls: Iterable[str], workdir: str, options: ExtractOptions, run: RunOptions, retry: bool) -> None:
-    """Look at every picture of the inputs that no finished part holds yet."""
-    chunks = inputs.chunks(urls, options)
+def extract(urls: Iterable[str], workdir: str, options: ExtractOptions, run: RunOptions, retry: bool,
+            leave_out: Sequence[str] = ()) -> None:
+    """Look at every picture of the inputs that no finished part holds yet. `leave_out`: URLs that are no input, though they
+    may lie below one. Raises Failure where nothing is usable."""
+    face_models.backend(options.faces)
+    chunks = inputs.chunks(urls, options, [workdir, *leave_out])
     if not chunks:
         raise Failure(f"no pictures in {' '.join(urls)}: name a folder that holds some, a tar or a manifest")
     embedder = face_models.embedder(options.faces)
@@ -60,6 +64,16 @@ def extract(urls: Iterable[str], workdir: str, options: ExtractOptions, run: Run
                     children.close_shared()
     for folder in FOLDERS:
         Parts(workdir, folder).commit({PHOTOS: named}, options=recorded(options))
+    if not any(Parts(workdir, "images").read(part, ["image_key"]).num_rows for part in named):
+        raise Failure(f"none of the {sum(len(chunk.items) for chunk in chunks)} inputs is a picture that can be used: "
+                      f"{bottleneck(account(workdir))}")
+
+
+def check_extracted(workdir: str) -> None:
+    """Raises NotReady where `extract` was stopped between the ledgers of its folders."""
+    parts = [Parts(workdir, folder).parts([PHOTOS]) for folder in FOLDERS]
+    if any(names != parts[0] for names in parts):
+        raise NotReady(f"{workdir} holds parts of an extract that was stopped: run `umo-dataset extract` again")
 
 
 def _transient(workdir: str, part: str) -> int:
@@ -69,6 +83,7 @@ def _transient(workdir: str, part: str) -> int:
 
 def cluster(workdir: str, options: ClusterOptions, run: RunOptions) -> None:
     """Say whose each face is."""
+    check_extracted(workdir)
     faces, identities = Parts(workdir, "faces"), Parts(workdir, "identities")
     state = state_of(faces, Parts(workdir, "images"))
     wanted = [identities_part(part, state["faces"], options) for part in faces.parts()]
@@ -90,6 +105,7 @@ def _stands(made: Parts, wanted: list[str], state: dict[str, str]) -> bool:
 
 def pair(workdir: str, options: PairOptions, run: RunOptions) -> None:
     """Find references for targets, then give each sample its split."""
+    check_extracted(workdir)
     images, drafts, samples = (Parts(workdir, name) for name in ("images", "drafts", "samples"))
     Parts(workdir, "identities").check_made_from(Parts(workdir, "faces"), images)
     state = state_of(images, Parts(workdir, "crops"), Parts(workdir, "identities"))
@@ -111,24 +127,31 @@ def pair(workdir: str, options: PairOptions, run: RunOptions) -> None:
 
 def write(workdir: str, output: str, options: WriteOptions, run: RunOptions) -> bool:
     """Write the shards; whether anything had to be written."""
-    samples, account = Parts(workdir, "samples"), Parts(workdir, "shards")
+    samples, written = Parts(workdir, "samples"), Parts(workdir, "shards")
     samples.check_made_from(Parts(workdir, "images"), Parts(workdir, "crops"), Parts(workdir, "identities"))
     crops = from_record(CropOptions, Parts(workdir, "crops").options())
     table = samples.read_all(["key", "split", "target", "references"])
-    if not len(table):
-        return False
     shards = plan(shard_columns(table), sample_pixels(table, options, crops), options.shard_bytes)
     wanted = [shard_part(shard, output) for shard in shards]
     state = {**state_of(samples), "output": output, "options": digests.of(recorded(options))}
-    if _stands(account, wanted, state) and size_of(join(output, "dataset.json")) is not None:
+    if (_stands(written, wanted, state) and size_of(join(output, "dataset.json")) is not None
+            and all(_is_whole(output, shard, written) for shard in shards)):
         return False
     remove(join(output, "dataset.json"))  # from now on until the end this is no finished dataset
-    with shown("write", len(table), "samples"):
-        run.run(lambda pipeline: pipeline | beam.Create(shards)
-                | WriteShards(workdir, output, options, crops, embedder_of(workdir)))
+    if shards:
+        with shown("write", len(table), "samples"):
+            run.run(lambda pipeline: pipeline | beam.Create(shards)
+                    | WriteShards(workdir, output, options, crops, embedder_of(workdir)))
     Parts(workdir, "rejects").commit({"write": wanted})
-    account.commit({PHOTOS: wanted}, state, recorded(options))
+    written.commit({PHOTOS: wanted}, state, recorded(options))
     return True
+
+
+def _is_whole(output: str, shard: Shard, written: Parts) -> bool:
+    """Whether a shard's files are there, as large as they were written, and no sample was lost on the way."""
+    done = written.read(shard_part(shard, output)).to_pylist()[0]
+    return (done["samples"] == len(shard.rows) and size_of(join(output, f"{shard.path}.tar")) == done["bytes"]
+            and size_of(join(output, f"{shard.path}.parquet")) is not None)
 
 
 def shard_columns(samples: pa.Table) -> pa.Table:

@@ -62,6 +62,20 @@ def test_beams_own_options_pass():
     assert command.run.beam_args == ("--flink_master", "host:8081", "--parallelism=4")
 
 
+def test_beams_options_may_stand_before_the_inputs():
+    command = parse(["build", "--flink_master", "host:8081", "in", "--output", "out"])
+    assert command.values.inputs == ["in"] and command.run.beam_args == ("--flink_master", "host:8081")
+    assert parse(["build", "--output", "out", "--", "-dash-first.jpg"]).values.inputs == ["-dash-first.jpg"]
+
+
+@pytest.mark.parametrize("option", [["--chunk-size", "0"], ["--extract-processes", "-1"], ["--val-fraction", "1"],
+                                    ["--max-identities", "1"], ["--target-size", "0"], ["--min-margin", "2"],
+                                    ["--seed", "x"], ["--ref-crop", "foot"]])
+def test_a_value_that_makes_no_sense_is_wrong_usage(option, capsys):
+    assert main(["build", "in", "--output", "out", *option]) == 2
+    assert option[0] in said(capsys)
+
+
 def test_defaults_live_in_the_options_alone():
     values = parse(["pair", "--workdir", "w"]).values
     options = PairOptions()

@@ -185,3 +185,13 @@ def test_a_changed_file_changes_its_chunk_alone(tmp_path):
     photo(tmp_path / "017.jpg", "another")
     after = {json.dumps(chunk.identity()) for chunk in inputs.chunks([str(tmp_path)], IngestOptions(chunk_size=8))}
     assert len(before - after) == len(after - before) == 1 < len(after)
+
+
+def test_what_was_made_of_an_input_is_no_input(tmp_path):
+    photo(tmp_path / "a.jpg")
+    photo(tmp_path / "dataset" / "b.jpg")
+    photo(tmp_path / "dataset.work" / "c.jpg")
+    photo(tmp_path / "dataset-of-another" / "d.jpg")
+    left_out = [str(tmp_path / "dataset"), str(tmp_path / "dataset.work")]
+    items = [item for chunk in inputs.chunks([str(tmp_path)], IngestOptions(), left_out) for item in chunk.items]
+    assert [item.uri for item in items] == ["a.jpg", "dataset-of-another/d.jpg"]

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from pipeline import funnel, stages, verify
 from pipeline.build import finish
+from pipeline.cli import main
 from pipeline.stages import RunOptions
 from tests.builders import Photo, make_workdir, party
 from transforms import face_models, matching
@@ -112,8 +114,6 @@ def test_no_path_of_this_machine_leaves_the_work_directory(finished):
 
 @pytest.mark.parametrize("fault", ["bytes", "missing", "split"])
 def test_verify_finds_what_is_wrong(finished, tmp_path, fault, capsys):
-    import shutil
-
     out = tmp_path / "out"
     shutil.copytree(finished / "out", out)
     shard = next(out.rglob("*.tar"))
@@ -192,7 +192,12 @@ def test_later_stages_refuse_what_is_stale(tmp_path):
     with pytest.raises(NotReady, match="umo-dataset cluster"):
         stages.pair(workdir, PairOptions(), RUN)
     stages.cluster(workdir, ClusterOptions(), RUN)
-    Parts(workdir, "faces").commit({"photos": Parts(workdir, "faces").parts()[:-1]})
+    fewer = Parts(workdir, "faces").parts()[:-1]
+    Parts(workdir, "faces").commit({"photos": fewer})
+    with pytest.raises(NotReady, match="umo-dataset extract"):  # stopped between two ledgers
+        stages.pair(workdir, PairOptions(), RUN)
+    for name in ("images", "crops", "rejects"):
+        Parts(workdir, name).commit({"photos": fewer})
     with pytest.raises(NotReady, match="umo-dataset cluster"):
         stages.pair(workdir, PairOptions(), RUN)
 
@@ -220,3 +225,53 @@ def test_shards_that_are_no_longer_made_are_removed(tmp_path):
     finish(workdir, str(out), None)
     assert {path.parent.name for path in out.rglob("*.tar")} == {"refs-2"}
     verify.verify(str(out), deep=False)
+
+
+def whole(workdir: str, out: Path) -> None:
+    stages.write(workdir, str(out), WriteOptions(), RUN)
+    finish(workdir, str(out), None)
+
+
+@pytest.mark.parametrize("damage", ["missing", "bytes", "parquet"])
+def test_a_damaged_shard_is_written_anew(finished, tmp_path, damage):
+    workdir, out = str(tmp_path / "work"), tmp_path / "out"
+    shutil.copytree(finished / "work", workdir)
+    whole(workdir, out)
+    before = digest_of(out)
+    shard = next(out.rglob("*.tar"))
+    if damage == "bytes":
+        shard.write_bytes(shard.read_bytes().replace(b'"similarity"', b'"Similarity"', 1))
+        (out / "dataset.json").unlink()
+    else:
+        (shard if damage == "missing" else shard.with_suffix(".parquet")).unlink()
+    whole(workdir, out)
+    assert digest_of(out) == before
+
+
+def test_a_photo_that_is_back_gives_its_samples_back(tmp_path):
+    workdir, out = make_workdir(tmp_path, party()), tmp_path / "out"
+    samples = through_pair(workdir, val_fraction=0.0)
+    away = tmp_path / "photos" / samples[0]["target"]["uri"]
+    away.rename(tmp_path / "away.jpg")
+    whole(workdir, out)
+    (tmp_path / "away.jpg").rename(away)
+    whole(workdir, out)
+    assert json.loads((out / "dataset.json").read_text())["counts"]["samples"] == len(samples)
+
+
+def test_stages_alone_after_a_finished_dataset(tmp_path):
+    workdir, out = make_workdir(tmp_path, party()), tmp_path / "out"
+    through_pair(workdir)
+    whole(workdir, out)
+    assert main(["pair", "--workdir", workdir, "--min-identities", "3"]) == 0
+    assert [step["step"] for step in json.loads(Path(workdir, "funnel.json").read_text())][-1] == "samples"
+
+
+def test_where_no_sample_can_be_made_no_dataset_is_left(tmp_path):
+    workdir, out = make_workdir(tmp_path, party()), tmp_path / "out"
+    through_pair(workdir)
+    whole(workdir, out)
+    stages.pair(workdir, PairOptions(min_identities=9), RUN)
+    with pytest.raises(Failure, match="no sample"):
+        whole(workdir, out)
+    assert not [path for path in out.rglob("*") if path.is_file()]

@@ -27,6 +27,7 @@ from transforms.parts import NotReady, Parts
 @dataclass(frozen=True)
 class ClusterOptions:
     join: float | None = field(default=None, metadata={
+        "least": -2, "most": 2,
         "help": "least mean similarity, scaled by how crowded a face's surroundings are, at which two groups of faces become "
                 "one person; default: the face model's own"})
 

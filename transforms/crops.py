@@ -30,6 +30,7 @@ class CropOptions:
         "choices": RULES,
         "help": "what a reference shows: face, head and shoulders, person, or the full photo; default: %(default)s"})
     ref_size: int = field(default=640, metadata={
+        "least": 64,
         "help": "longest side of a reference in pixels, never enlarged more than 1.5 times; default: %(default)s, so that "
                 "both sides of a head have 512, the size that UNO's trainer takes"})
 

@@ -36,6 +36,7 @@ VERSION = 1
 @dataclass(frozen=True)
 class ExtractOptions(IngestOptions, ExamineOptions):
     extract_processes: int = field(default=0, metadata={
+        "least": 0,
         "help": "processes that run CPU models; default: one a core", "recorded": False})
 
     def processes(self) -> int:

@@ -33,6 +33,7 @@ READ_AHEAD = 8
 @dataclass(frozen=True)
 class IngestOptions:
     chunk_size: int = field(default=64, metadata={
+        "least": 1,
         "help": "mean number of photos that are worked on, retried and checkpointed together; default: %(default)s"})
 
 
@@ -48,19 +49,24 @@ class Read:
     data: bytes
 
 
-def chunks(inputs: Iterable[str], options: IngestOptions) -> list[Chunk]:
-    """Every INPUT as chunks, in the order of the inputs. Raises UnusableInput."""
-    return [chunk for url in inputs for chunk in _of_one(url, options)]
+def chunks(inputs: Iterable[str], options: IngestOptions, leave_out: Iterable[str] = ()) -> list[Chunk]:
+    """Every INPUT as chunks, in the order of the inputs. Raises UnusableInput.
+
+    What lies below one of the URLs in `leave_out` is no input: an output must not be read by the next run."""
+    left_out = tuple(filesystem(url)[1].rstrip("/") + "/" for url in leave_out)
+    return [chunk for url in inputs for chunk in _of_one(url, options, left_out)]
 
 
-def _of_one(url: str, options: IngestOptions) -> list[Chunk]:
+def _of_one(url: str, options: IngestOptions, left_out: tuple[str, ...]) -> list[Chunk]:
     try:
         fs, path = filesystem(url)
     except (ValueError, ImportError) as error:
         raise UnusableInput(f"{url}: {error}") from None
     path = path.rstrip("/") or "/"
     if fs.isdir(path):
-        return _of_listing(fs, path, fs.find(path, withdirs=True, detail=True), options)
+        found = {name: info for name, info in fs.find(path, withdirs=True, detail=True).items()
+                 if not f"{name}/".startswith(left_out)}
+        return _of_listing(fs, path, found, options)
     if fs.exists(path):
         root, name = posixpath.split(path)
         extension = posixpath.splitext(name)[1].lower()

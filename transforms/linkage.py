@@ -231,7 +231,7 @@ class Linkage:
                 stale = changed[pairs.low] | changed[pairs.high]
                 renewed = self._pairs(pairs.low[stale], pairs.high[stale])
                 pairs = Pairs(*(np.concatenate(columns) for columns in zip(pairs.where(~stale), renewed, strict=True)))
-        return np.count_nonzero(self.label == np.arange(len(self.label))) < before
+        return bool(np.count_nonzero(self.label == np.arange(len(self.label))) < before)
 
     def _pairs(self, first: np.ndarray, second: np.ndarray) -> Pairs:
         """The different pairs of clusters that rows int64 [E] and [E] are in by now."""

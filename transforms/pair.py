@@ -41,19 +41,26 @@ VERSION = 1
 @dataclass(frozen=True)
 class PairOptions:
     min_identities: int = field(default=2, metadata={
+        "least": 2,
         "help": "people with a reference that a sample needs; default: %(default)s"})
     max_identities: int = field(default=MAX_REFERENCES, metadata={
+        "least": 2,
         "help": "people with a reference that a sample may have; default: %(default)s"})
     max_bystanders: int = field(default=0, metadata={
+        "least": 0,
         "help": "people without a reference that a target may show; default: %(default)s, for UMO's reward takes every "
                 "face for a person to be reproduced"})
     min_quality: float | None = field(default=None, metadata={
+        "least": 0, "most": 1,
         "help": "least quality of a reference's face, 0 to 1, where that is more than the face model's own; default: that"})
     min_margin: float | None = field(default=None, metadata={
+        "least": 0, "most": 1,
         "help": "least ID-Conf margin of a reference, 0 to 1; default: the face model's own"})
     samples_per_target: int = field(default=1, metadata={
+        "least": 1,
         "help": "samples with other references that one target may make; default: %(default)s"})
     val_fraction: float = field(default=0.05, metadata={
+        "least": 0, "most": 0.5,
         "help": "share of the samples for the split val, which shares nobody with train; default: %(default)s"})
     seed: int = field(default=0, metadata={"help": "of everything drawn by chance; default: %(default)s"})
 

@@ -33,8 +33,11 @@ class Limits:
     """What a picture must keep to."""
 
     max_pixels: int = field(default=89_478_485, metadata={
-        "help": "pictures with more pixels are rejected before decoding; default: Pillow's own limit, a quarter GiB"})
+        "least": 1,
+        "help": "pictures with more pixels are rejected before decoding; default: %(default)s, where Pillow's own limit "
+                "lies, a quarter GiB"})
     min_side: int = field(default=64, metadata={
+        "least": 1,
         "help": "pictures whose shorter side has fewer pixels are rejected; default: %(default)s, about two small faces"})
 
 

@@ -24,7 +24,7 @@ from schemas.sample import JSON_SCHEMA, Sample, from_row, to_json
 from schemas.table import to_table
 from transforms import digests, inputs, pictures, progress
 from transforms.crops import CropOptions, render
-from transforms.parts import Parts, join, put, put_file, size_of
+from transforms.parts import Parts, filesystem, join, put, put_file
 from transforms.pictures import BadPicture, Limits
 from transforms.shards import Shard, npz, write_members
 
@@ -38,8 +38,10 @@ SHARDS = pa.schema([("path", pa.string()), ("references", pa.int32()), ("split",
 @dataclass(frozen=True)
 class WriteOptions:
     target_size: int = field(default=1024, metadata={
+        "least": 64,
         "help": "longest side of a target in pixels, never enlarged; default: %(default)s"})
     shard_bytes: int = field(default=2 ** 28, metadata={
+        "least": 1,
         "help": "about how large a shard may be; default: 256 MiB, the least that WebDataset's authors advise"})
     about: str | None = field(default=None, metadata={
         "help": "a Markdown file on where the photos come from, for the dataset's card; default: the card says nothing of it",
@@ -117,7 +119,8 @@ class WriteShard(beam.DoFn):
         except FileNotFoundError:
             return False
         return (done["content"] == content and done["samples"] == len(shard.rows)
-                and size_of(join(self.output, f"{shard.path}.tar")) == done["bytes"])
+                and digest_of(join(self.output, f"{shard.path}.tar")) == done["sha256"]
+                and digest_of(join(self.output, f"{shard.path}.parquet")) == done["parquet_sha256"])
 
     def _write(self, shard: Shard, samples: list[Sample], name: str, content: str) -> None:
         abouts: list[dict[str, object]] = []
@@ -131,9 +134,7 @@ class WriteShard(beam.DoFn):
                 parquet = _parquet(abouts)
                 put_file(join(self.output, f"{shard.path}.tar"), file.name)
                 put(join(self.output, f"{shard.path}.parquet"), parquet)
-                file.seek(0)
-                row |= {"samples": len(abouts), "bytes": os.path.getsize(file.name),
-                        "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
+                row |= {"samples": len(abouts), "bytes": os.path.getsize(file.name), "sha256": digest_of(file.name) or "",
                         "parquet_sha256": hashlib.sha256(parquet).hexdigest()}
         Parts(self.workdir, "rejects").write(name, to_table(sorted(rejects, key=lambda row: row.uri), REJECTS))
         Parts(self.workdir, "shards").write(name, pa.Table.from_pylist([row], SHARDS))
@@ -181,6 +182,16 @@ def read_samples(workdir: str, shard: Shard) -> list[Sample]:
         table = Parts(workdir, "samples").read(part).take(pa.array(wanted))
         rows.update({(part, row): from_row(values) for row, values in zip(wanted, table.to_pylist(), strict=True)})
     return [rows[at] for at in shard.rows]
+
+
+def digest_of(url: str) -> str | None:
+    """sha256 of a file, 64 hex characters; None where there is none."""
+    fs, path = filesystem(url)
+    try:
+        with fs.open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return None
 
 
 def shard_part(shard: Shard, output: str) -> str:
