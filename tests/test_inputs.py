@@ -4,6 +4,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -195,3 +196,42 @@ def test_what_was_made_of_an_input_is_no_input(tmp_path):
     left_out = [str(tmp_path / "dataset"), str(tmp_path / "dataset.work")]
     items = [item for chunk in inputs.chunks([str(tmp_path)], IngestOptions(), left_out) for item in chunk.items]
     assert [item.uri for item in items] == ["a.jpg", "dataset-of-another/d.jpg"]
+
+
+def test_a_name_that_is_no_text_is_one_reject(tmp_path):
+    photo(tmp_path / "a.jpg")
+    (tmp_path / os.fsdecode(b"\xff.jpg")).write_bytes(b"x")
+    assert list(all_read(tmp_path)) == ["a.jpg"]
+    assert faults(tmp_path) == {"?.jpg": "unreadable"}
+
+
+@pytest.mark.parametrize("text", ['{"caption": "half \\ud800 a character"}', "[" * 200_000, '{"caption": 3}', "\xff"])
+def test_no_sidecar_stops_a_run(tmp_path, text):
+    photo(tmp_path / "a.jpg")
+    (tmp_path / "a.json").write_text(text)
+    (tmp_path / "a.txt").mkdir()
+    caption = all_read(tmp_path)["a.jpg"].item.caption
+    assert caption in (None, "half ? a character")
+
+
+def test_a_row_of_a_store_that_is_not_known_is_a_fault_of_that_row(tmp_path):
+    photo(tmp_path / "a.jpg")
+    rows = [{"uri": "a.jpg"}, {"uri": "foo://b/c.jpg"}, {"uri": "nul\0.jpg"}, {"uri": ""}, {"uri": 3}]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert list(all_read(tmp_path / "m.jsonl")) == ["a.jpg"]
+    assert faults(tmp_path / "m.jsonl") == {f"m.jsonl:{n}": "bad_row" for n in (2, 3, 4, 5)}
+
+
+def test_a_caption_may_be_long_and_a_manifest_must_be_one(tmp_path):
+    photo(tmp_path / "a.jpg")
+    (tmp_path / "m.csv").write_text("uri,caption\na.jpg," + "x" * 200_000 + "\n")
+    assert len(all_read(tmp_path / "m.csv")["a.jpg"].item.caption or "") == 200_000
+    (tmp_path / "m.parquet").write_bytes(b"no parquet")
+    with pytest.raises(UnusableInput, match="no Parquet"):
+        listed(tmp_path / "m.parquet")
+
+
+def test_members_with_dotted_names_are_pictures_too(tmp_path):
+    data = encode(drawn_photo("dotted", width=80, height=64))
+    tar_of(tmp_path / "t.tar", {"key.target.jpg": data, "key.txt": b"both", "other.a.b.jpg": data + b"x"})
+    assert [read.item.caption for read in all_read(tmp_path).values()] == ["both", None]

@@ -103,6 +103,15 @@ def test_all_bad_files_come_out_as_expected():
         assert seen == wanted, name
 
 
+def test_the_limit_of_pixels_may_be_raised_above_pillows_own():
+    data = saved(PIL.Image.new("1", (14000, 14000)))
+    with pytest.raises(BadPicture, match="14000 x 14000"):
+        decode(data, Limits())
+    with pytest.raises(BadPicture) as bad:
+        decode(data[:-500], Limits(max_pixels=200_000_000))
+    assert bad.value.reason == "broken_picture"
+
+
 def test_written_pictures_carry_nothing_but_pixels():
     pixels = drawn_photo("written")
     data = pictures.encode(pixels)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import fsspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.chunk import Chunk, Item
@@ -26,6 +27,8 @@ MANIFESTS = (".jsonl", ".ndjson", ".csv", ".parquet")
 ATTRIBUTES = ("group", "clip", "timestamp", "caption", "license")
 """Columns that a manifest or a JSON sidecar may give (contract, section 1)."""
 MEMBER = re.compile(r"^(?P<tar>.*\.tar)#(?P<offset>\d+),(?P<size>\d+)$", re.DOTALL)
+LONGEST_FIELD = 2**24
+"""Characters of a CSV's field: captions may be long, and Python's own limit is 131072."""
 READ_AHEAD = 8
 """Files read at the same time: remote stores answer in tens of milliseconds, a picture is looked at in hundreds."""
 
@@ -112,12 +115,29 @@ def _of_listing(fs: fsspec.AbstractFileSystem, root: str, found: dict[str, dict[
         elif extension.lower() == ".tar":
             tars.append(Item(uri, _version(files[uri]), group=album[uri]))
         elif _is_photo(uri):
+            if not _is_text(uri):
+                photos.append(Item(_as_text(uri), fault="unreadable"))
+                continue
             sidecars = tuple((stem + kind, _version(files[stem + kind])) for kind in (".txt", ".json")
-                             if stem + kind in files)
+                             if files.get(stem + kind, {}).get("type") == "file")
             photos.append(Item(uri, _version(files[uri]), group=album[uri], sidecars=sidecars))
     url = _url(fs, root)
     return [*(Chunk(url, items) for items in cut(photos, options.chunk_size)),
             *(Chunk(url, (item,), tar=True) for item in tars)]
+
+
+def _is_text(value: str) -> bool:
+    """Whether a name or a text can be written as UTF-8: a file's name may be any bytes, JSON may hold half a character."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _as_text(value: str) -> str:
+    """The same with a question mark for what cannot be written."""
+    return value.encode(errors="replace").decode()
 
 
 def _is_photo(uri: str) -> bool:
@@ -143,10 +163,13 @@ def cut(items: list[Item], chunk_size: int) -> Iterator[tuple[Item, ...]]:
 def _of_manifest(fs: fsspec.AbstractFileSystem, folder: str, name: str, options: IngestOptions) -> list[Chunk]:
     by_root: dict[str, list[Item]] = {}
     for number, row in enumerate(_rows(fs, posixpath.join(folder, name)), 1):
-        if not isinstance(row, dict) or not isinstance(row.get("uri"), str) or not row["uri"]:
+        try:
+            if not row["uri"] or "\0" in row["uri"] or not _is_text(row["uri"]):
+                raise ValueError(row["uri"])
+            root, uri = _split(fs, folder, row["uri"])
+        except (TypeError, KeyError, AttributeError, ValueError, ImportError):  # no row, no uri, or of a store not known here
             by_root.setdefault(_url(fs, folder), []).append(Item(f"{name}:{number}", fault="bad_row"))
             continue
-        root, uri = _split(fs, folder, row["uri"])
         by_root.setdefault(root, []).append(replace(Item(uri, _stat(root, uri)), **attributes(row)))
     return [Chunk(root, run) for root in sorted(by_root)
             for run in cut(sorted(by_root[root], key=lambda item: item.uri), options.chunk_size)]
@@ -154,19 +177,26 @@ def _of_manifest(fs: fsspec.AbstractFileSystem, folder: str, name: str, options:
 
 def _rows(fs: fsspec.AbstractFileSystem, path: str) -> Iterator[Any]:
     if path.endswith(".parquet"):
-        with fs.open(path, "rb") as file:
-            for batch in pq.ParquetFile(file).iter_batches():
-                yield from batch.to_pylist()
+        try:
+            with fs.open(path, "rb") as file:
+                for batch in pq.ParquetFile(file).iter_batches():
+                    yield from batch.to_pylist()
+        except pa.ArrowException as error:
+            raise UnusableInput(f"{path} is no Parquet that can be read: {str(error).splitlines()[0]}") from None
         return
     with fs.open(path, "r", encoding="utf-8-sig", errors="replace", newline="") as text:
         if path.endswith(".csv"):
-            yield from csv.DictReader(text)
+            csv.field_size_limit(LONGEST_FIELD)
+            try:
+                yield from csv.DictReader(text)
+            except csv.Error as error:
+                raise UnusableInput(f"{path} is no CSV that can be read: {error}") from None
             return
         for line in text:
             if line.strip():
                 try:
                     yield json.loads(line)
-                except ValueError:
+                except (ValueError, RecursionError):
                     yield None
 
 
@@ -196,7 +226,7 @@ def _stat(root: str, uri: str) -> str:
 
 def attributes(row: dict[str, Any]) -> dict[str, Any]:
     """What a manifest's row or a JSON sidecar says of a picture, wrong types left out."""
-    known = {name: row[name] for name in ATTRIBUTES if isinstance(row.get(name), str) and row[name]}
+    known: dict[str, Any] = {name: _as_text(row[name]) for name in ATTRIBUTES if isinstance(row.get(name), str) and row[name]}
     try:
         known["timestamp"] = float(row["timestamp"])
     except (KeyError, TypeError, ValueError):
@@ -226,7 +256,7 @@ def _read_item(fs: fsspec.AbstractFileSystem, base: str, item: Item) -> Read | t
         return item, BadPicture("missing", str(error))
     except IsADirectoryError:
         return item, BadPicture("folder", "")
-    except OSError as error:
+    except Exception as error:  # whatever a store's own package raises: botocore's and aiohttp's errors have no common base
         return item, BadPicture("unreadable", f"{type(error).__name__}: {error}"[:200])
     return Read(item, data)
 
@@ -238,7 +268,7 @@ def _with_sidecar(item: Item, uri: str, data: bytes) -> Item:
         return replace(item, caption=text or item.caption)
     try:
         row = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return item
     return replace(item, **attributes(row)) if isinstance(row, dict) else item
 
@@ -261,7 +291,7 @@ def _read_tar(fs: fsspec.AbstractFileSystem, base: str, tar: Item) -> Iterator[R
                     key, photos, sidecars = posixpath.join(folder, stem), [], []
                 opened = members.extractfile(member)
                 data = opened.read() if opened else b""
-                if f".{extension}".lower() in EXTENSIONS:
+                if posixpath.splitext(name)[1].lower() in EXTENSIONS:
                     uri = f"{tar.uri}#{member.offset_data},{member.size}"
                     photos.append(Read(Item(uri, group=tar.group), data))
                 elif extension in ("txt", "json"):

@@ -22,6 +22,8 @@ ORIENTATION = 0x0112
 """EXIF tag of the orientation, 1 to 8 (EXIF 2.32, table 4)."""
 
 PIL.Image.init()  # registers every format; open(formats=…) knows no others
+PIL.Image.MAX_IMAGE_PIXELS = None  # `Limits.max_pixels` is checked instead, from the header too
+warnings.filterwarnings("ignore", module="PIL")  # of damaged files, which have a reason here
 
 DAMAGE = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, OverflowError, IndexError, KeyError,
           TypeError, NotImplementedError)
@@ -55,24 +57,20 @@ def decode(data: bytes, limits: Limits) -> np.ndarray:
     Raises BadPicture. The size is checked from the header, before anything is decoded."""
     if not data:
         raise BadPicture("empty_file", "0 bytes")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            picture = PIL.Image.open(io.BytesIO(data), formats=FORMATS)
-        except PIL.Image.DecompressionBombError as error:
-            raise BadPicture("too_many_pixels", str(error)) from None
-        except DAMAGE as error:
-            raise BadPicture("not_a_picture", f"{data[:12]!r}…, {type(error).__name__}") from None
-        width, height = picture.size
-        if width * height > limits.max_pixels:
-            raise BadPicture("too_many_pixels", f"{width} x {height}")
-        if min(width, height) < limits.min_side:
-            raise BadPicture("too_small", f"{width} x {height}")
-        try:
-            picture.load()
-            return np.asarray(_upright(_to_srgb(picture), _orientation(picture)))
-        except DAMAGE as error:
-            raise BadPicture("broken_picture", f"{type(error).__name__}: {error}"[:200]) from None
+    try:
+        picture = PIL.Image.open(io.BytesIO(data), formats=FORMATS)
+    except DAMAGE as error:
+        raise BadPicture("not_a_picture", f"{data[:12]!r}…, {type(error).__name__}") from None
+    width, height = picture.size
+    if width * height > limits.max_pixels:
+        raise BadPicture("too_many_pixels", f"{width} x {height}")
+    if min(width, height) < limits.min_side:
+        raise BadPicture("too_small", f"{width} x {height}")
+    try:
+        picture.load()
+        return np.asarray(_upright(_to_srgb(picture), _orientation(picture)))
+    except DAMAGE as error:
+        raise BadPicture("broken_picture", f"{type(error).__name__}: {error}"[:200]) from None
 
 
 def _orientation(picture: PIL.Image.Image) -> int:
