@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import card, croissant, funnel
@@ -84,8 +85,10 @@ def describe(workdir: str) -> dict[str, Any]:
     samples: Counter[str] = Counter()
     for shard in shards:
         samples[f"refs-{shard['references']}/{shard['split']}"] += shard["samples"]
-    paired = Parts(workdir, "samples").read_all(["references", "source"])
-    people = pc.list_flatten(paired["references"])
+    lost = [detail.partition(" ")[0] for detail in _details_of_lost(workdir)]
+    written = Parts(workdir, "samples").read_all(["key", "references", "source"])
+    written = written.filter(pc.invert(pc.is_in(written["key"], pa.array(lost, pa.string()))))
+    people = pc.list_flatten(written["references"])
     return {
         "schema": SCHEMA,
         "options": {stage: Parts(workdir, folder).options() for stage, folder in (
@@ -94,10 +97,16 @@ def describe(workdir: str) -> dict[str, Any]:
                              "bounds": dataclasses.asdict(face_models.bounds(embedder))}},
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
         "counts": {"samples": sum(samples.values()), "by_config_and_split": dict(sorted(samples.items())),
-                   "by_source": dict(sorted(Counter(paired["source"].to_pylist()).items())),
+                   "by_source": dict(sorted(Counter(written["source"].to_pylist()).items())),
                    "identities": len(pc.unique(pc.struct_field(people, "identity")))},
         "shards": shards,
     }
+
+
+def _details_of_lost(workdir: str) -> list[str]:
+    """What `write` says of each sample that it lost; a detail begins with the sample's key."""
+    rejects = Parts(workdir, "rejects")
+    return [detail for part in rejects.parts(["write"]) for detail in rejects.read(part, ["detail"])["detail"].to_pylist()]
 
 
 def withdraw(output: str) -> None:

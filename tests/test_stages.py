@@ -254,8 +254,10 @@ def test_a_photo_that_is_back_gives_its_samples_back(tmp_path):
     away = tmp_path / "photos" / samples[0]["target"]["uri"]
     away.rename(tmp_path / "away.jpg")
     whole(workdir, out)
+    verify.verify(str(out), deep=False)
     (tmp_path / "away.jpg").rename(away)
     whole(workdir, out)
+    verify.verify(str(out), deep=False)
     assert json.loads((out / "dataset.json").read_text())["counts"]["samples"] == len(samples)
 
 
