@@ -51,9 +51,8 @@ def run(build: Callable[[beam.Pipeline], object], runner: str, beam_args: Sequen
     else:
         pipeline = beam.Pipeline(options=PipelineOptions([f"--runner={runner}", *beam_args]))
     build(pipeline)
-    beam_log = logging.getLogger("apache_beam")
-    level = beam_log.level
-    beam_log.setLevel(logging.CRITICAL)  # it logs every failure several times; it is raised once, below
+    if runner in LOCAL:  # it logs every failure several times, some after the end; it is raised once, below
+        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     try:
         pipeline.run().wait_until_finish()
     except (RuntimeError, OSError) as error:
@@ -63,5 +62,3 @@ def run(build: Callable[[beam.Pipeline], object], runner: str, beam_args: Sequen
         if machine["kind"] not in MACHINE:
             raise Failure(machine["what"]) from error
         raise Failure(f"{machine['what']}: mend that and run the same command again; what is done stays done") from error
-    finally:
-        beam_log.setLevel(level)

@@ -61,12 +61,15 @@ def finish(workdir: str, output: str, about: str | None) -> None:
     limits = funnel.bottleneck(steps)
     bound = face_models.bounds(embedder_of(workdir)).near_copy
     splits = Counter(Parts(workdir, "samples").read_all(["split"])["split"].to_pylist())
-    print(funnel.table(steps), "samples by split: " + ", ".join(f"{splits[name]} {name}" for name in sorted(splits)),
+    print(funnel.table(steps),
+          "samples by split: " + (", ".join(f"{splits[name]} {name}" for name in sorted(splits)) or "none"),
           f"the near-copy bound ({bound}) refused {funnel.near_copies(workdir)} pairs of a face and a reference",
-          *([f"what limits the result most: {limits}"] if limits else []), sep="\n", file=sys.stderr)
+          sep="\n", file=sys.stderr)
     if not steps[-1].kept:
         dataset.withdraw(output)
         raise Failure(f"no sample could be made: {limits or 'there are no targets'}")
+    if limits:
+        print(f"what limits the result most: {limits}", file=sys.stderr)
     origin = get(about).decode() if about else ""
     if dataset.finish(workdir, output, steps, origin) or size_of(join(output, "report.html")) is None:
         report.report(output)

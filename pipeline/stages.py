@@ -58,10 +58,8 @@ def extract(urls: Iterable[str], workdir: str, options: ExtractOptions, run: Run
             todo = beam.Create([named[part] for part in parts])
             step = ExtractChunks(workdir, options, embedder, retried)
             with shown("extract", sum(parts.values()), "images"):
-                try:
-                    run.run(lambda pipeline: pipeline | todo | step)  # noqa: B023 (called in this turn)
-                finally:
-                    children.close_shared()
+                run.run(lambda pipeline: pipeline | todo | step)  # noqa: B023 (called in this turn)
+                children.close_shared()
     for folder in FOLDERS:
         Parts(workdir, folder).commit({PHOTOS: named}, options=recorded(options))
     if not any(Parts(workdir, "images").read(part, ["image_key"]).num_rows for part in named):

@@ -11,7 +11,7 @@ import PIL.Image
 import pytest
 
 from pipeline.cli import main, parse
-from tests.builders import drawn_photo, make_workdir, party
+from tests.builders import Photo, drawn_photo, make_workdir, party
 from transforms.failure import WrongUsage
 from transforms.pair import PairOptions
 
@@ -128,6 +128,7 @@ def test_stages_out_of_order_say_what_to_run(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("photos", "word"), [
+    ([Photo("empty.jpg", ()), Photo("nobody.jpg", ())], "fewer people than a sample needs"),
     ([photo for photo in party() if len(photo.people) == 1], "fewer people than a sample needs"),
     ([photo for photo in party() if len(photo.people) > 1][:1], "seen in another photo")])
 def test_photos_that_make_no_sample_say_why(tmp_path, photos, word, capsys):

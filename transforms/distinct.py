@@ -1,6 +1,8 @@
 """The same bytes are one image wherever they lie: readers keep the least uri (contract, section 2)."""
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -32,5 +34,5 @@ def by_part(rows: pa.Table) -> dict[str, pa.Table]:
     parts, part_of = np.unique(rows["part"].to_numpy(zero_copy_only=False).astype(str), return_inverse=True)
     order = np.argsort(part_of, kind="stable")
     ends = np.cumsum(np.bincount(part_of, minlength=len(parts)))
-    return {part: rows.take(pa.array(order[start:end])) for part, start, end in
-            zip(parts.tolist(), [0, *ends[:-1]], ends, strict=True)}
+    return {part: rows.take(pa.array(order[start:end])) for part, (start, end) in
+            zip(parts.tolist(), pairwise([0, *ends.tolist()]), strict=True)}
