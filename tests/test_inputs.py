@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import os
+import sys
 import tarfile
 from pathlib import Path
 
@@ -17,7 +18,11 @@ from schemas.chunk import Item
 from tests.builders import drawn_photo
 from transforms import inputs
 from transforms.inputs import IngestOptions, Read, UnusableInput
-from transforms.pictures import encode
+from transforms.pictures import BadPicture, Limits, decode, encode
+
+BAD = Path(__file__).parents[2] / "shared" / "faces" / "bad" / "files"
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # pytest undoes the filter of `pictures`
 
 
 def photo(path: Path, *seed: object) -> bytes:
@@ -198,11 +203,97 @@ def test_what_was_made_of_an_input_is_no_input(tmp_path):
     assert [item.uri for item in items] == ["a.jpg", "dataset-of-another/d.jpg"]
 
 
-def test_a_name_that_is_no_text_is_one_reject(tmp_path):
+def test_what_is_left_out_is_left_out_of_its_own_store_alone(tmp_path):
     photo(tmp_path / "a.jpg")
-    (tmp_path / os.fsdecode(b"\xff.jpg")).write_bytes(b"x")
+    (chunk,) = inputs.chunks([str(tmp_path)], IngestOptions(), [f"memory://{tmp_path}"])
+    assert [item.uri for item in chunk.items] == ["a.jpg"]
+    assert inputs.chunks([f"{tmp_path}/*.jpg"], IngestOptions(), [str(tmp_path)]) == []
+    with pytest.raises(UnusableInput, match="foo"):
+        inputs.chunks([str(tmp_path)], IngestOptions(), ["foo://output"])
+
+
+@pytest.mark.parametrize("name", [b"\xff.jpg", b"\xff.tar", b"\xff/b.jpg"])
+def test_a_name_that_is_no_text_is_one_reject(tmp_path, name):
+    photo(tmp_path / "a.jpg")
+    bad = tmp_path / os.fsdecode(name)
+    bad.parent.mkdir(exist_ok=True)
+    bad.write_bytes(b"x")
     assert list(all_read(tmp_path)) == ["a.jpg"]
-    assert faults(tmp_path) == {"?.jpg": "unreadable"}
+    shown = name.replace(b"\xff", b"?").decode()
+    assert faults(tmp_path) == {shown: "unreadable"}
+    assert pa.array(faults(tmp_path)).to_pylist() == [shown]
+
+
+def test_a_folder_and_a_manifest_whose_names_are_no_text(tmp_path):
+    folder = tmp_path / os.fsdecode(b"\xff")
+    photo(folder / "a.jpg")
+    with pytest.raises(UnusableInput, match="UTF-8"):
+        listed(folder)
+    (tmp_path / os.fsdecode(b"\xff.jsonl")).write_text("{")
+    assert faults(tmp_path / os.fsdecode(b"\xff.jsonl")) == {"?.jsonl:1": "bad_row"}
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "m.jsonl").write_text('{"uri": "pipe.jpg"}')
+    assert faults(tmp_path) == faults(tmp_path / "m.jsonl") == {"pipe.jpg": "unreadable"}
+
+
+def test_a_stores_own_errors_are_rejects(monkeypatch):
+    class ClientError(Exception):
+        """Like botocore's, which is no OSError."""
+
+    def fail(*_: object, **__: object) -> bytes:
+        raise ClientError("An error occurred (403)")
+
+    memory = fsspec.filesystem("memory")
+    for name in ("a.jpg", "t.tar"):
+        memory.pipe_file(f"/inputs-errors/{name}", b"x")
+    monkeypatch.setattr(type(memory), "cat_file", fail)
+    monkeypatch.setattr(type(memory), "open", fail)
+    assert faults("memory://inputs-errors") == {"a.jpg": "unreadable", "t.tar": "unreadable"}
+    with pytest.raises(OSError, match="403"):
+        inputs.read_again("memory://inputs-errors", "a.jpg")
+    monkeypatch.setattr(type(memory), "find", fail)
+    with pytest.raises(UnusableInput, match="403"):
+        listed("memory://inputs-errors")
+
+
+@pytest.mark.parametrize("url", ["foo://bucket/photos", "zip://::/nowhere.zip", "/" + "x" * 5000, "*/**x"])
+def test_an_input_that_cannot_be_opened_is_one_line(url):
+    with pytest.raises(UnusableInput) as unusable:
+        listed(url)
+    assert "\n" not in str(unusable.value)
+
+
+def test_two_colons_are_a_chain_only_where_no_such_path_exists(tmp_path):
+    data = photo(tmp_path / "trip::2024" / "a.jpg")
+    (tmp_path / "trip::2024" / "m.jsonl").write_text('{"uri": "a.jpg"}')
+    folder = tmp_path / "trip::2024"
+    for url in (folder, folder / "a.jpg", folder / "m.jsonl"):
+        assert all_read(url)["a.jpg"].data == data
+    assert inputs.read_again(str(folder), "a.jpg") == data
+
+
+@pytest.mark.skipif(not BAD.exists(), reason="needs ../shared/faces/bad")
+def test_every_bad_file_of_a_folder_comes_out_as_expected():
+    seen = dict.fromkeys(faults(BAD), "reject")
+    for uri, read in all_read(BAD).items():
+        try:
+            decode(read.data, Limits())
+            seen[uri] = "ok"
+        except BadPicture:
+            seen[uri] = "reject"
+    expected = json.loads((BAD.parent / "expected.json").read_text())
+    assert len(expected) == 41
+    assert {uri: seen.get(uri) for uri in expected} == expected
+
+
+@pytest.mark.parametrize("kind", [".txt", ".json"])
+def test_a_folder_is_no_sidecar(tmp_path, kind):
+    photo(tmp_path / "side.jpg")
+    (tmp_path / f"side{kind}").mkdir()
+    assert list(all_read(tmp_path)) == ["side.jpg"] and not faults(tmp_path)
 
 
 @pytest.mark.parametrize("text", ['{"caption": "half \\ud800 a character"}', "[" * 200_000, '{"caption": 3}', "\xff"])
@@ -214,12 +305,14 @@ def test_no_sidecar_stops_a_run(tmp_path, text):
     assert caption in (None, "half ? a character")
 
 
-def test_a_row_of_a_store_that_is_not_known_is_a_fault_of_that_row(tmp_path):
+def test_a_row_of_a_store_that_is_not_known_is_a_fault_of_that_row(tmp_path, monkeypatch):
     photo(tmp_path / "a.jpg")
-    rows = [{"uri": "a.jpg"}, {"uri": "foo://b/c.jpg"}, {"uri": "nul\0.jpg"}, {"uri": ""}, {"uri": 3}]
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    bad = ["foo://b/c.jpg", "s3://b/c.jpg", "zip://x.jpg::/nowhere.zip", "nul\0.jpg", "half\ud800.jpg", "", 3, None]
+    rows = [{"uri": "a.jpg"}, *({"uri": uri} for uri in bad)]
     (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
     assert list(all_read(tmp_path / "m.jsonl")) == ["a.jpg"]
-    assert faults(tmp_path / "m.jsonl") == {f"m.jsonl:{n}": "bad_row" for n in (2, 3, 4, 5)}
+    assert faults(tmp_path / "m.jsonl") == {f"m.jsonl:{n}": "bad_row" for n in range(2, 2 + len(bad))}
 
 
 def test_a_caption_may_be_long_and_a_manifest_must_be_one(tmp_path):
@@ -229,9 +322,46 @@ def test_a_caption_may_be_long_and_a_manifest_must_be_one(tmp_path):
     (tmp_path / "m.parquet").write_bytes(b"no parquet")
     with pytest.raises(UnusableInput, match="no Parquet"):
         listed(tmp_path / "m.parquet")
+    pq.write_table(pa.table({"url": ["a.jpg"], "caption": ["x"]}), tmp_path / "m.parquet")
+    (tmp_path / "m.csv").write_text("url,caption\na.jpg,x\n")
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "long.csv").write_text("uri\n" + "x" * (inputs.LONGEST_FIELD + 1))
+    for name, says in (("m.parquet", "no uri column, but url, caption"), ("m.csv", "no uri column, but url, caption"),
+                       ("empty.csv", "no uri column"), ("long.csv", "field larger")):
+        with pytest.raises(UnusableInput, match=f"{name}.*{says}"):
+            listed(tmp_path / name)
+
+
+def test_a_damaged_parquet_is_no_manifest_and_dates_are_no_seconds(tmp_path):
+    photo(tmp_path / "a.jpg")
+    path = tmp_path / "M.PARQUET"
+    pq.write_table(pa.table({"uri": ["a.jpg"] * 1000, "timestamp": pa.array([2**62] * 1000, pa.timestamp("ns"))}), path)
+    assert all_read(path)["a.jpg"].item.timestamp is None
+    data = path.read_bytes()
+    path.write_bytes(data[:4] + b"\x91" * 60 + data[64:])
+    with pytest.raises(UnusableInput, match="no Parquet"):
+        listed(path)
+
+
+@pytest.mark.parametrize("number", ["9" * 400, "NaN", "Infinity", '"soon"'])
+def test_a_timestamp_is_a_number_or_none(tmp_path, number):
+    photo(tmp_path / "a.jpg")
+    (tmp_path / "m.jsonl").write_text(f'{{"uri": "a.jpg", "timestamp": {number}}}')
+    assert all_read(tmp_path / "m.jsonl")["a.jpg"].item.timestamp is None
+
+
+@pytest.mark.parametrize("headers", [{"size": "9" * 30}, {"GNU.sparse.map": "a,b"},
+                                     {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}])
+def test_a_tar_whose_headers_hold_no_numbers_is_a_fault(tmp_path, headers):
+    with tarfile.open(tmp_path / "t.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("a.jpg")
+        info.size, info.pax_headers = 9, headers
+        tar.addfile(info, io.BytesIO(b"a picture"))
+    assert faults(tmp_path) == {"t.tar": "bad_tar"}
 
 
 def test_members_with_dotted_names_are_pictures_too(tmp_path):
     data = encode(drawn_photo("dotted", width=80, height=64))
-    tar_of(tmp_path / "t.tar", {"key.target.jpg": data, "key.txt": b"both", "other.a.b.jpg": data + b"x"})
+    tar_of(tmp_path / "t.tar", {"key.target.jpg": data, "key.txt": b"both", "other.a.b.jpg": data + b"x",
+                                 "._key.jpg": b"hidden", "film.mp4": b"no picture"})
     assert [read.item.caption for read in all_read(tmp_path).values()] == ["both", None]

@@ -3,11 +3,16 @@ from __future__ import annotations
 
 import io
 import json
+import resource
+import struct
+import zlib
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import PIL.ImageCms
+import PIL.PngImagePlugin
 import pytest
 
 from tests.builders import drawn_photo
@@ -16,6 +21,8 @@ from transforms.pictures import BadPicture, Limits, decode
 
 BAD = Path(__file__).parents[2] / "shared" / "faces" / "bad"
 ANYTHING = Limits(min_side=1)
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # pytest undoes the filter of `pictures`
 
 
 def saved(picture: PIL.Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -110,6 +117,45 @@ def test_the_limit_of_pixels_may_be_raised_above_pillows_own():
     with pytest.raises(BadPicture) as bad:
         decode(data[:-500], Limits(max_pixels=200_000_000))
     assert bad.value.reason == "broken_picture"
+
+
+def test_the_help_of_the_limit_shows_its_number():
+    (limit,) = (field for field in fields(Limits) if field.name == "max_pixels")
+    assert "89478485" in limit.metadata["help"] % {"default": limit.default}
+
+
+def test_a_bomb_costs_no_memory():
+    def block(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    data = (b"\x89PNG\r\n\x1a\n" + block(b"IHDR", struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0))
+            + block(b"IDAT", zlib.compress(bytes(1000))) + block(b"IEND", b""))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(BadPicture) as bad:
+        decode(data, Limits())
+    assert bad.value.reason == "too_many_pixels"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024  # KiB
+
+
+def test_a_text_bomb_is_caught():
+    info = PIL.PngImagePlugin.PngInfo()
+    info.add_text("bomb", "x" * 100_000_000, zip=True)
+    with pytest.raises(BadPicture):
+        decode(saved(PIL.Image.fromarray(drawn_photo(1)), pnginfo=info), ANYTHING)
+
+
+@pytest.mark.parametrize("kind", pictures.FORMATS)
+def test_damage_of_any_kind_is_a_reason(kind):
+    data = saved(PIL.Image.fromarray(drawn_photo(kind, width=80, height=64)), kind)
+    random = np.random.default_rng(7)
+    for _ in range(150):
+        damaged = bytearray(data)
+        for at in random.integers(0, min(len(data), 400), 4):
+            damaged[at] = random.integers(256)
+        try:
+            decode(bytes(damaged), Limits(max_pixels=1_000_000, min_side=1))
+        except BadPicture as bad:
+            assert bad.reason in ("not_a_picture", "broken_picture", "too_many_pixels", "too_small")
 
 
 def test_written_pictures_carry_nothing_but_pixels():

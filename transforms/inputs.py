@@ -3,24 +3,27 @@
 Chunking lists and opens nothing but manifests; reading happens where a chunk is worked on."""
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
+import math
+import os
 import posixpath
 import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.chunk import Chunk, Item
-from transforms import digests
+from transforms import digests, parts
 from transforms.failure import Failure
-from transforms.parts import filesystem, is_local
+from transforms.parts import is_local
 from transforms.pictures import EXTENSIONS, BadPicture
 
 MANIFESTS = (".jsonl", ".ndjson", ".csv", ".parquet")
@@ -31,6 +34,9 @@ LONGEST_FIELD = 2**24
 """Characters of a CSV's field: captions may be long, and Python's own limit is 131072."""
 READ_AHEAD = 8
 """Files read at the same time: remote stores answer in tens of milliseconds, a picture is looked at in hundreds."""
+
+Place: TypeAlias = tuple[fsspec.AbstractFileSystem, str]
+"""A filesystem and a path in it."""
 
 
 @dataclass(frozen=True)
@@ -56,35 +62,74 @@ def chunks(inputs: Iterable[str], options: IngestOptions, leave_out: Iterable[st
     """Every INPUT as chunks, in the order of the inputs. Raises UnusableInput.
 
     What lies below one of the URLs in `leave_out` is no input: an output must not be read by the next run."""
-    left_out = tuple(filesystem(url)[1].rstrip("/") + "/" for url in leave_out)
+    left_out = []
+    for url in leave_out:
+        with _plainly(url):
+            left_out.append(_filesystem(url))
     return [chunk for url in inputs for chunk in _of_one(url, options, left_out)]
 
 
-def _of_one(url: str, options: IngestOptions, left_out: tuple[str, ...]) -> list[Chunk]:
+def _filesystem(url: str) -> Place:
+    """The same as `parts.filesystem`, except that `::`, which chains filesystems, may be in a local folder's name."""
+    if "::" in url and "\0" not in url and os.path.exists(url):
+        return fsspec.filesystem("file"), os.path.abspath(url)
+    return parts.filesystem(url)
+
+
+@contextlib.contextmanager
+def _plainly(what: str) -> Iterator[None]:
+    """Whatever a store or a reader of files raises becomes one line that starts with `what`."""
     try:
-        fs, path = filesystem(url)
-    except (ValueError, ImportError) as error:
-        raise UnusableInput(f"{url}: {error}") from None
-    path = path.rstrip("/") or "/"
-    if fs.isdir(path):
-        found = {name: info for name, info in fs.find(path, withdirs=True, detail=True).items()
-                 if not f"{name}/".startswith(left_out)}
-        return _of_listing(fs, path, found, options)
-    if fs.exists(path):
+        yield
+    except UnusableInput:
+        raise
+    except Exception as error:  # botocore's, aiohttp's, requests' and Arrow's errors have no common base
+        line = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise UnusableInput(_as_text(f"{what}: {line}")[:400]) from None
+
+
+def _without(fs: fsspec.AbstractFileSystem, found: dict[str, dict[str, Any]], left_out: list[Place]
+             ) -> dict[str, dict[str, Any]]:
+    below = tuple(path.rstrip("/") + "/" for other, path in left_out if type(other) is type(fs))
+    return {name: info for name, info in found.items() if not f"{name}/".startswith(below)}
+
+
+def _of_one(url: str, options: IngestOptions, left_out: list[Place]) -> list[Chunk]:
+    with _plainly(url):
+        fs, path = _filesystem(url)
+        path = path.rstrip("/") or "/"
+        _filesystem(_url(fs, path))  # a chained URL cannot be opened again from its last part
+        exists, folder = fs.exists(path), fs.isdir(path)
+    if folder:
+        with _plainly(url):
+            found = fs.find(path, withdirs=True, detail=True)
+        return _of_listing(fs, path, _without(fs, found, left_out), options)
+    if exists:
         root, name = posixpath.split(path)
         extension = posixpath.splitext(name)[1].lower()
         if extension in MANIFESTS:
             return _of_manifest(fs, root, name, options)
         if extension in EXTENSIONS or extension in ("", ".tar"):
-            return _of_listing(fs, root, {path: fs.info(path)}, options)
+            with _plainly(url):
+                info = fs.info(path)
+            return _of_listing(fs, root, {path: info}, options)
         raise UnusableInput(f"{url} is not a folder, a picture, a .tar or a manifest "
                             f"({', '.join(MANIFESTS)} with a uri column)")
     if re.search(r"[*?\[]", path):
-        found = fs.glob(path, detail=True)
+        with _plainly(url):
+            found = fs.glob(path, detail=True)
         if found:
             whole = re.split(r"[*?\[]", path)[0]
-            return _of_listing(fs, posixpath.dirname(whole), found, options)
+            return _of_listing(fs, posixpath.dirname(whole), _without(fs, found, left_out), options)
     raise UnusableInput(f"{url} does not exist")
+
+
+def _root(fs: fsspec.AbstractFileSystem, path: str) -> str:
+    """The URL of a folder as a root that tables can hold. Raises UnusableInput."""
+    url = _url(fs, path)
+    if not _is_text(url):
+        raise UnusableInput(f"{_as_text(url)}: the folder's name is not UTF-8: rename it")
+    return url
 
 
 def _url(fs: fsspec.AbstractFileSystem, path: str) -> str:
@@ -108,22 +153,30 @@ def _of_listing(fs: fsspec.AbstractFileSystem, root: str, found: dict[str, dict[
     photos, tars = [], []
     for uri in sorted(files):
         stem, extension = posixpath.splitext(uri)
-        if files[uri]["type"] == "directory":
-            if extension.lower() in EXTENSIONS and not any(other.startswith(f"{uri}/") and _is_photo(other)
-                                                           for other in files):
-                photos.append(Item(uri, fault="folder"))
+        folder = files[uri]["type"] == "directory"
+        if folder and (extension.lower() not in EXTENSIONS or any(other.startswith(f"{uri}/") and _is_photo(other)
+                                                                  for other in files)):
+            continue
+        if not folder and extension.lower() != ".tar" and not _is_photo(uri):
+            continue
+        if not _is_text(uri) or _is_device(files[uri]):
+            photos.append(Item(_as_text(uri), fault="unreadable"))
+        elif folder:
+            photos.append(Item(uri, fault="folder"))
         elif extension.lower() == ".tar":
             tars.append(Item(uri, _version(files[uri]), group=album[uri]))
-        elif _is_photo(uri):
-            if not _is_text(uri):
-                photos.append(Item(_as_text(uri), fault="unreadable"))
-                continue
+        else:
             sidecars = tuple((stem + kind, _version(files[stem + kind])) for kind in (".txt", ".json")
                              if files.get(stem + kind, {}).get("type") == "file")
             photos.append(Item(uri, _version(files[uri]), group=album[uri], sidecars=sidecars))
-    url = _url(fs, root)
+    url = _root(fs, root)
     return [*(Chunk(url, items) for items in cut(photos, options.chunk_size)),
             *(Chunk(url, (item,), tar=True) for item in tars)]
+
+
+def _is_device(info: dict[str, Any]) -> bool:
+    """Whether it is a pipe or a device, which may never end."""
+    return info["type"] == "other" and not info.get("islink")
 
 
 def _is_text(value: str) -> bool:
@@ -161,36 +214,37 @@ def cut(items: list[Item], chunk_size: int) -> Iterator[tuple[Item, ...]]:
 
 
 def _of_manifest(fs: fsspec.AbstractFileSystem, folder: str, name: str, options: IngestOptions) -> list[Chunk]:
+    here = _root(fs, folder)
     by_root: dict[str, list[Item]] = {}
     for number, row in enumerate(_rows(fs, posixpath.join(folder, name)), 1):
         try:
-            if not row["uri"] or "\0" in row["uri"] or not _is_text(row["uri"]):
-                raise ValueError(row["uri"])
-            root, uri = _split(fs, folder, row["uri"])
-        except (TypeError, KeyError, AttributeError, ValueError, ImportError):  # no row, no uri, or of a store not known here
-            by_root.setdefault(_url(fs, folder), []).append(Item(f"{name}:{number}", fault="bad_row"))
-            continue
-        by_root.setdefault(root, []).append(replace(Item(uri, _stat(root, uri)), **attributes(row)))
+            root, item = _of_row(fs, folder, row)
+        except Exception:  # no row, no uri, or of a store that cannot be opened: what those raise has no common base
+            root, item = here, Item(f"{_as_text(name)}:{number}", fault="bad_row")
+        by_root.setdefault(root, []).append(item)
     return [Chunk(root, run) for root in sorted(by_root)
             for run in cut(sorted(by_root[root], key=lambda item: item.uri), options.chunk_size)]
 
 
+def _of_row(fs: fsspec.AbstractFileSystem, folder: str, row: Any) -> tuple[str, Item]:
+    """Root and item of a manifest's row. Raises anything where there is none."""
+    if not row["uri"] or "\0" in row["uri"] or not _is_text(row["uri"]):
+        raise ValueError(row["uri"])
+    root, uri = _split(fs, folder, row["uri"])
+    return root, replace(_stat(root, uri), **attributes(row))
+
+
 def _rows(fs: fsspec.AbstractFileSystem, path: str) -> Iterator[Any]:
-    if path.endswith(".parquet"):
-        try:
-            with fs.open(path, "rb") as file:
-                for batch in pq.ParquetFile(file).iter_batches():
-                    yield from batch.to_pylist()
-        except pa.ArrowException as error:
-            raise UnusableInput(f"{path} is no Parquet that can be read: {str(error).splitlines()[0]}") from None
+    """The manifest's rows, None for a line that is none. Raises UnusableInput."""
+    extension = posixpath.splitext(path)[1].lower()
+    if extension == ".parquet":
+        with _plainly(f"{path} is no Parquet that can be read"), fs.open(path, "rb") as file:
+            yield from _parquet_rows(path, pq.ParquetFile(file))
         return
-    with fs.open(path, "r", encoding="utf-8-sig", errors="replace", newline="") as text:
-        if path.endswith(".csv"):
-            csv.field_size_limit(LONGEST_FIELD)
-            try:
-                yield from csv.DictReader(text)
-            except csv.Error as error:
-                raise UnusableInput(f"{path} is no CSV that can be read: {error}") from None
+    with _plainly(f"{path} cannot be read"), fs.open(path, "r", encoding="utf-8-sig", errors="replace", newline="") as text:
+        if extension == ".csv":
+            with _plainly(f"{path} is no CSV that can be read"):
+                yield from _csv_rows(path, text)
             return
         for line in text:
             if line.strip():
@@ -200,11 +254,30 @@ def _rows(fs: fsspec.AbstractFileSystem, path: str) -> Iterator[Any]:
                     yield None
 
 
+def _parquet_rows(path: str, file: pq.ParquetFile) -> Iterator[Any]:
+    """Of the columns that mean something here; a date is no timestamp in seconds, and Python knows none before year 1."""
+    schema = file.schema_arrow
+    if "uri" not in schema.names:
+        raise UnusableInput(f"{path} has no uri column, but {', '.join(schema.names)[:200] or 'none at all'}")
+    known = [column.name for column in schema if column.name in ("uri", *ATTRIBUTES)
+             and not pa.types.is_temporal(column.type)]
+    for batch in file.iter_batches(columns=known):
+        yield from batch.to_pylist()
+
+
+def _csv_rows(path: str, text: Iterable[str]) -> Iterator[Any]:
+    csv.field_size_limit(LONGEST_FIELD)
+    rows = csv.DictReader(text)
+    if "uri" not in (rows.fieldnames or ()):
+        raise UnusableInput(f"{path} has no uri column, but {', '.join(rows.fieldnames or ())[:200] or 'none at all'}")
+    yield from rows
+
+
 def _split(fs: fsspec.AbstractFileSystem, folder: str, uri: str) -> tuple[str, str]:
     """Root and relative uri of a manifest's uri: below the manifest's folder, else two levels above the file, so
     that no path of a machine becomes a uri."""
     if "://" in uri:
-        other, path = filesystem(uri)
+        other, path = _filesystem(uri)
     else:
         other, path = fs, posixpath.normpath(posixpath.join(folder, uri))
     if _url(other, path).startswith(_url(fs, folder).rstrip("/") + "/"):
@@ -213,15 +286,16 @@ def _split(fs: fsspec.AbstractFileSystem, folder: str, uri: str) -> tuple[str, s
     return _url(other, root), posixpath.relpath(path, root)
 
 
-def _stat(root: str, uri: str) -> str:
-    """The version of a manifest's file where asking costs nothing: on local disks."""
-    fs, base = filesystem(root)
+def _stat(root: str, uri: str) -> Item:
+    """A manifest's file, with its version where asking costs nothing: on local disks."""
+    fs, base = _filesystem(root)
     if not is_local(fs):
-        return ""
+        return Item(uri)
     try:
-        return _version(fs.info(posixpath.join(base, uri)))
+        info = fs.info(posixpath.join(base, uri))
     except OSError:
-        return ""
+        return Item(uri)
+    return Item(uri, fault="unreadable") if _is_device(info) else Item(uri, _version(info))
 
 
 def attributes(row: dict[str, Any]) -> dict[str, Any]:
@@ -229,14 +303,16 @@ def attributes(row: dict[str, Any]) -> dict[str, Any]:
     known: dict[str, Any] = {name: _as_text(row[name]) for name in ATTRIBUTES if isinstance(row.get(name), str) and row[name]}
     try:
         known["timestamp"] = float(row["timestamp"])
-    except (KeyError, TypeError, ValueError):
-        known.pop("timestamp", None)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        known["timestamp"] = math.nan
+    if not math.isfinite(known["timestamp"]):
+        del known["timestamp"]
     return known
 
 
 def read(chunk: Chunk) -> Iterator[Read | tuple[Item, BadPicture]]:
     """The chunk's items with their bytes, in order; what cannot be read comes with the reason."""
-    fs, base = filesystem(chunk.root)
+    fs, base = _filesystem(chunk.root)
     if chunk.tar:
         yield from _read_tar(fs, base, chunk.items[0])
         return
@@ -250,15 +326,20 @@ def _read_item(fs: fsspec.AbstractFileSystem, base: str, item: Item) -> Read | t
         return item, BadPicture(item.fault, "")
     try:
         data = fs.cat_file(posixpath.join(base, item.uri))
-        for uri, _ in item.sidecars:
-            item = _with_sidecar(item, uri, fs.cat_file(posixpath.join(base, uri)))
+        sidecars = [(uri, fs.cat_file(posixpath.join(base, uri))) for uri, _ in item.sidecars]
     except FileNotFoundError as error:
-        return item, BadPicture("missing", str(error))
+        return item, BadPicture("missing", _as_text(str(error)))
     except IsADirectoryError:
         return item, BadPicture("folder", "")
     except Exception as error:  # whatever a store's own package raises: botocore's and aiohttp's errors have no common base
-        return item, BadPicture("unreadable", f"{type(error).__name__}: {error}"[:200])
+        return item, _unreadable(error)
+    for uri, said in sidecars:
+        item = _with_sidecar(item, uri, said)
     return Read(item, data)
+
+
+def _unreadable(error: Exception) -> BadPicture:
+    return BadPicture("unreadable", _as_text(f"{type(error).__name__}: {error}")[:200])
 
 
 def _with_sidecar(item: Item, uri: str, data: bytes) -> Item:
@@ -282,29 +363,32 @@ def _read_tar(fs: fsspec.AbstractFileSystem, base: str, tar: Item) -> Iterator[R
     try:
         with fs.open(posixpath.join(base, tar.uri), "rb") as file, tarfile.open(fileobj=file, mode="r:") as members:
             for member in members:
-                if not member.isfile():
-                    continue
                 folder, name = posixpath.split(member.name)
                 stem, _, extension = name.partition(".")
+                if not member.isfile() or not stem:  # a name that starts with a dot is hidden, as in a folder
+                    continue
                 if posixpath.join(folder, stem) != key:
                     yield from _of_key(photos, sidecars)
                     key, photos, sidecars = posixpath.join(folder, stem), [], []
-                opened = members.extractfile(member)
-                data = opened.read() if opened else b""
                 if posixpath.splitext(name)[1].lower() in EXTENSIONS:
                     uri = f"{tar.uri}#{member.offset_data},{member.size}"
-                    photos.append(Read(Item(uri, group=tar.group), data))
+                    photos.append(Read(Item(uri, group=tar.group), _content(members, member)))
                 elif extension in ("txt", "json"):
-                    sidecars.append((name, data))
+                    sidecars.append((name, _content(members, member)))
     except FileNotFoundError as error:
-        fault = BadPicture("missing", str(error))
-    except tarfile.TarError as error:
-        fault = BadPicture("bad_tar", str(error))
-    except OSError as error:
-        fault = BadPicture("unreadable", f"{type(error).__name__}: {error}"[:200])
+        fault = BadPicture("missing", _as_text(str(error)))
+    except (tarfile.TarError, ValueError, ArithmeticError, LookupError) as error:  # numbers of a header that are none, too
+        fault = BadPicture("bad_tar", _as_text(str(error))[:200])
+    except Exception as error:  # a store's own, as in `_read_item`
+        fault = _unreadable(error)
     yield from _of_key(photos, sidecars)
     if fault:
         yield tar, fault
+
+
+def _content(members: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    opened = members.extractfile(member)
+    return opened.read() if opened else b""
 
 
 def _of_key(photos: list[Read], sidecars: list[tuple[str, bytes]]) -> Iterator[Read]:
@@ -317,9 +401,14 @@ def _of_key(photos: list[Read], sidecars: list[tuple[str, bytes]]) -> Iterator[R
 
 def read_again(root: str, uri: str) -> bytes:
     """The bytes of an image of `images`. Raises OSError."""
-    fs, base = filesystem(root)
-    member = MEMBER.match(uri)
-    if member is None:
-        return fs.cat_file(posixpath.join(base, uri))
-    start = int(member["offset"])
-    return fs.cat_file(posixpath.join(base, member["tar"]), start=start, end=start + int(member["size"]))
+    try:
+        fs, base = _filesystem(root)
+        member = MEMBER.match(uri)
+        if member is None:
+            return fs.cat_file(posixpath.join(base, uri))
+        start = int(member["offset"])
+        return fs.cat_file(posixpath.join(base, member["tar"]), start=start, end=start + int(member["size"]))
+    except OSError:
+        raise
+    except Exception as error:  # a store's own, as in `_read_item`
+        raise OSError(f"{type(error).__name__}: {error}") from error

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import struct
 import warnings
 import zlib
@@ -24,9 +25,10 @@ ORIENTATION = 0x0112
 PIL.Image.init()  # registers every format; open(formats=…) knows no others
 PIL.Image.MAX_IMAGE_PIXELS = None  # `Limits.max_pixels` is checked instead, from the header too
 warnings.filterwarnings("ignore", module="PIL")  # of damaged files, which have a reason here
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
-DAMAGE = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, OverflowError, IndexError, KeyError,
-          TypeError, NotImplementedError)
+DAMAGE = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, ArithmeticError, LookupError, TypeError,
+          AttributeError, AssertionError, RuntimeError, MemoryError)
 """What Pillow raises for damaged files."""
 
 
