@@ -84,7 +84,8 @@ def cluster(workdir: str, options: ClusterOptions, run: RunOptions) -> None:
     check_extracted(workdir)
     faces, identities = Parts(workdir, "faces"), Parts(workdir, "identities")
     state = state_of(faces, Parts(workdir, "images"))
-    wanted = [identities_part(part, state["faces"], options) for part in faces.parts()]
+    bounds = face_models.bounds(embedder_of(workdir))
+    wanted = [identities_part(part, state["faces"], options, bounds) for part in faces.parts()]
     if _stands(identities, wanted, state):
         return
     with shown("cluster", len(wanted), "parts"):
@@ -108,7 +109,8 @@ def pair(workdir: str, options: PairOptions, run: RunOptions) -> None:
     Parts(workdir, "identities").check_made_from(Parts(workdir, "faces"), images)
     state = state_of(images, Parts(workdir, "crops"), Parts(workdir, "identities"))
     name = digests.of(state)
-    proposed = [drafts_part(part, name, options) for part in images.parts()]
+    bounds = face_models.bounds(embedder_of(workdir))
+    proposed = [drafts_part(part, name, options, bounds) for part in images.parts()]
     wanted = [samples_part(part, name, options) for part in proposed]
     if not _stands(drafts, proposed, state):
         count = sum(images.read(part, ["image_key"]).num_rows for part in images.parts())

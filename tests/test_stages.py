@@ -1,9 +1,11 @@
 """Cluster, pair and write on people who are known: what comes out, that it is the same again, and that nothing is stale."""
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import shutil
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from pipeline import funnel, stages, verify
 from pipeline.build import finish
 from pipeline.cli import main
 from pipeline.stages import RunOptions
-from tests.builders import Photo, make_workdir, party
+from tests.builders import EMBEDDER, Photo, make_workdir, party
 from transforms import face_models, matching
 from transforms.cluster import ClusterOptions
 from transforms.failure import Failure
@@ -23,7 +25,7 @@ from transforms.parts import NotReady, Parts
 from transforms.write import WriteOptions
 
 RUN = RunOptions()
-BOUNDS = face_models.importlib.import_module("transforms.face_models.dlib").BOUNDS
+BOUNDS = face_models.bounds(EMBEDDER)
 
 
 def through_pair(workdir: str, **options: object) -> list[dict]:
@@ -277,3 +279,22 @@ def test_where_no_sample_can_be_made_no_dataset_is_left(tmp_path):
     with pytest.raises(Failure, match="no sample"):
         whole(workdir, out)
     assert not [path for path in out.rglob("*") if path.is_file()]
+
+
+def test_a_target_that_straddles_is_counted_once_whatever_it_gives(tmp_path):
+    """Two circles of friends joined by one picture: where they are in two splits, its two samples are one lost target."""
+    circles = [[f"{side}{n}" for n in range(5)] for side in "xy"]
+    photos = [Photo(f"alone-{name}-{take}.jpg", (name,)) for circle in circles for name in circle for take in range(3)]
+    photos += [Photo(f"both-{a}-{b}.jpg", (a, b)) for circle in circles for n, a in enumerate(circle) for b in circle[:n]]
+    workdir = make_workdir(tmp_path, [*photos, Photo("bridge.jpg", ("x0", "y0"))])
+    through_pair(workdir, samples_per_target=2, val_fraction=0.5)
+    steps = {step.step: step for step in funnel.account(workdir)}
+    assert steps["samples"].dropped["straddles_split"] == 1 and dropped(workdir)["bridge.jpg"] == "straddles_split"
+
+
+def test_new_bounds_make_new_identities_and_samples(tmp_path, monkeypatch):
+    workdir = make_workdir(tmp_path, party())
+    assert through_pair(workdir)
+    dlib = sys.modules["transforms.face_models.dlib"]
+    monkeypatch.setattr(dlib, "BOUNDS", dataclasses.replace(BOUNDS, near_copy=BOUNDS.same_person))
+    assert through_pair(workdir) == []

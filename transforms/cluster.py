@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.embedder import Embedder
+from schemas.embedder import Bounds, Embedder
 from schemas.identity import IDENTITIES
 from schemas.table import vectors
 from transforms import digests, face_models, progress
@@ -42,9 +42,13 @@ def embedder_of(workdir: str) -> Embedder:
     return Embedder.from_json(schema.metadata[b"embedding_model"], schema.field("embedding").type.list_size)
 
 
-def identities_part(faces_part: str, faces_digest: str, options: ClusterOptions) -> str:
-    """Clustering is of all faces at once, so that each part depends on all of them."""
-    return f"{digests.of(faces_part, faces_digest, options.join)}.parquet"
+VERSION = 1
+"""Raised when the same faces and options give other identities."""
+
+
+def identities_part(faces_part: str, faces_digest: str, options: ClusterOptions, bounds: Bounds) -> str:
+    """Clustering is of all faces at once, so that each part depends on all of them, and on the embedder's bounds."""
+    return f"{digests.of(faces_part, faces_digest, options.join, dataclasses.astuple(bounds), VERSION)}.parquet"
 
 
 def earlier_names(workdir: str) -> dict[str, str]:
@@ -83,9 +87,9 @@ class ClusterFaces(beam.DoFn):
         distinct = of_distinct(faces, distinct_images(workdir, ["image_key"])).sort_by("face_id")
         identities = identify(distinct, self.options, embedder_of(workdir), earlier_names(workdir))
         rows_of = by_part(identities.append_column("part", distinct["part"]))
-        digest = Parts(workdir, "faces").digest()
+        digest, bounds = Parts(workdir, "faces").digest(), face_models.bounds(embedder_of(workdir))
         for part in Parts(workdir, "faces").parts():
-            name = identities_part(part, digest, self.options)
+            name = identities_part(part, digest, self.options, bounds)
             mine = rows_of[part].drop_columns(["part"]) if part in rows_of else identities.slice(0, 0)
             Parts(workdir, "identities").write(name, mine.combine_chunks())
             progress.advance("cluster")

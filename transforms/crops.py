@@ -12,14 +12,12 @@ from transforms import pictures
 from transforms.face_models import FaceModel
 
 MARGINS = {"face": (0.35, 0.45, 0.35), "head": (0.85, 0.80, 1.00), "person": (1.60, 0.90, 5.50)}
-"""Rule -> margin at either side, above and below, in heights of the face box (brow to chin).
-
-A head is about 1.6 such heights tall and shoulders three wide (Farkas 1994, "Anthropometry of the head and face");
-a standing body is six to seven heads."""
+"""Rule -> margin at either side, above and below, in heights of the face box (brow to chin). Chosen by eye on faces/dev, so
+that `head` shows hair and shoulders and `person` a standing body; not measured."""
 RULES = (*MARGINS, "full")
 CLEAR = 0.15
-"""Least margin kept around the face itself, in heights of the face box, where a neighbour cuts the crop: with less, dlib's
-HOG detector, whose window is 80 pixels for a face of 62, has not enough around the face (dlib, `face_detection_ex.cpp`)."""
+"""Least margin kept around the face itself, in heights of the face box, where a neighbour cuts the crop. A choice: what is cut
+too close is found out when the crop is looked at again."""
 MAX_UPSCALE = 1.5
 """References are never enlarged more (issue "The production models")."""
 

@@ -21,7 +21,7 @@ from schemas.face import Face, faces_schema
 from schemas.image import IMAGES, Image
 from schemas.reject import REJECTS, Reject
 from schemas.table import to_table
-from transforms import children, digests, inputs, progress
+from transforms import children, digests, face_models, inputs, progress
 from transforms.examination import Examined, ExamineOptions, examine_in_child, start_child
 from transforms.inputs import IngestOptions
 from transforms.parts import SCHEMA_VERSION, Parts
@@ -52,9 +52,10 @@ class NamedChunk:
 
 
 def name_chunk(chunk: Chunk, options: ExtractOptions, embedder: Embedder) -> NamedChunk:
-    """The name is a digest of the chunk and of the options that matter; how it was cut and by how many does not."""
-    matters = [options.max_pixels, options.min_side, options.ref_crop, options.ref_size, embedder.to_json(), VERSION,
-               SCHEMA_VERSION]
+    """The name is a digest of the chunk and of the options and bounds that matter; how many processes work does not."""
+    bounds = face_models.bounds(embedder)
+    matters = [options.max_pixels, options.min_side, options.ref_crop, options.ref_size, embedder.to_json(),
+               bounds.quality, bounds.strict_same_person, VERSION, SCHEMA_VERSION]
     return NamedChunk(f"{digests.of(chunk.identity(), matters)}.parquet", chunk)
 
 

@@ -28,8 +28,9 @@ from transforms.parts import Parts
 SHORTLIST = 64
 """Candidates of a person that a face is compared with: a window that starts at a place drawn from the face's key."""
 SAME_PICTURE_BITS = 10
-"""Perceptual hashes of 64 bits that differ in so few are one picture (Zauner 2010, 5.2: pHash separates altered copies
-from other pictures at about 0.16 of the bits)."""
+"""Perceptual hashes of 64 bits that differ in no more are one picture. On faces/dev no two different pictures differ in fewer
+than 16; a picture that was shrunk and encoded again differs in 4 at most (tests). Copies that were cropped or mirrored differ
+in more: those are for the near-copy bound."""
 BYSTANDER = 0.5
 """A face without a reference counts as a bystander from this share of the smallest matched face's side on (contract, 4)."""
 NEAR_COPIES = b"near_copies_refused"
@@ -325,10 +326,10 @@ def context(workdir: str, state: str, options: PairOptions) -> Context:
         return _CONTEXTS[key]
 
 
-def drafts_part(part: str, state: str, options: PairOptions) -> str:
-    """References come from anywhere, so that each part depends on all of them."""
+def drafts_part(part: str, state: str, options: PairOptions, bounds: Bounds) -> str:
+    """References come from anywhere, so that each part depends on all of them, and on the embedder's bounds."""
     matters = replace(options, val_fraction=0.0)
-    return f"{digests.of(part, state, repr(matters), VERSION)}.parquet"
+    return f"{digests.of(part, state, repr(matters), repr(bounds), VERSION)}.parquet"
 
 
 class ProposePart(beam.DoFn):
@@ -342,8 +343,9 @@ class ProposePart(beam.DoFn):
         samples: list[Sample] = []
         rejects: list[Reject] = []
         near_copies = 0
-        mine = known.images.get(part, next(iter(known.images.values())).slice(0, 0))
-        for faces in read_targets(self.workdir, part, mine, known.identities, known.bounds.strict_same_person):
+        mine = known.images.get(part)  # None where all its images are copies of others, or it has none
+        for faces in () if mine is None else read_targets(self.workdir, part, mine, known.identities,
+                                                          known.bounds.strict_same_person):
             try:
                 check_target(faces, self.options)
                 found = candidates(faces, known.gallery, known.cache, known.bounds)
@@ -352,7 +354,7 @@ class ProposePart(beam.DoFn):
             except NoSample as no:
                 rejects.append(Reject.of(faces.target.uri, "pair", no.reason, no.detail))
             progress.advance("pair")
-        name = drafts_part(part, self.state, self.options)
+        name = drafts_part(part, self.state, self.options, known.bounds)
         schema = samples_schema(known.embedding_model)
         schema = schema.with_metadata({**schema.metadata, NEAR_COPIES: str(near_copies).encode()})
         rejects.sort(key=lambda row: (row.uri, row.reason))

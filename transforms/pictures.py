@@ -20,7 +20,7 @@ EXTENSIONS = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp
                         ".ppm", ".pgm", ".jp2", ".avif"))
 """Names taken for pictures in a folder, lower case; a name without any extension is taken too. Content decides."""
 ORIENTATION = 0x0112
-"""EXIF tag of the orientation, 1 to 8 (EXIF 2.32, table 4)."""
+"""EXIF tag of the orientation, 1 to 8."""
 
 PIL.Image.init()  # registers every format; open(formats=…) knows no others
 PIL.Image.MAX_IMAGE_PIXELS = None  # `Limits.max_pixels` is checked instead, from the header too
@@ -139,7 +139,7 @@ def encode(pixels: np.ndarray) -> bytes:
 def perceptual_hash(pixels: np.ndarray) -> int:
     """64 bits that stay when a picture is resized or re-encoded.
 
-    Signs of the 8 x 8 lowest DCT coefficients of a 32 x 32 gray copy about their median (pHash: Zauner 2010, 3.2.1)."""
+    Signs of the 8 x 8 lowest DCT coefficients of a 32 x 32 gray copy about their median (pHash: Zauner 2010)."""
     gray = PIL.Image.fromarray(pixels).convert("L").resize((32, 32), PIL.Image.Resampling.LANCZOS)
     low = dctn(np.asarray(gray, np.float64), norm="ortho")[:8, :8].ravel()
     bits = low > np.median(low[1:])

@@ -65,8 +65,9 @@ class SplitPart(beam.DoFn):
         found = [split_of(names, splits) for names in drafts["identities"].to_pylist()]
         at = drafts.schema.get_field_index("split")
         samples = drafts.set_column(at, "split", pa.array([split or "" for split in found], pa.string()))
-        rejects = [Reject.of(target["uri"], "pair", "straddles_split")
-                   for target, split in zip(drafts["target"].to_pylist(), found, strict=True) if split is None]
+        torn = {target["image_key"]: target["uri"]  # once a target, however many samples it has: they show the same people
+                for target, split in zip(drafts["target"].to_pylist(), found, strict=True) if split is None}
+        rejects = [Reject.of(uri, "pair", "straddles_split") for uri in torn.values()]
         name = samples_part(part, self.state, self.options)
         Parts(self.workdir, "rejects").write(name, to_table(sorted(rejects, key=lambda row: row.uri), REJECTS))
         Parts(self.workdir, "samples").write(name, samples.filter(pa.array([split is not None for split in found], pa.bool_())))

@@ -31,9 +31,10 @@ BOUNDS = Bounds(
     near_copy=0.94,  # 99 % of one person's pairs in different pictures lie below; near duplicates lie above (from 0.956)
     outlier=0.50,  # rightly placed faces have at least 0.76 to their mean
     margin=0.15,  # 99 % of references of the right person have more, in pictures of two people or more
-    quality=0.30,  # below, the mean similarity to other pictures of the person is 0.67, above 0.75
+    quality=0.30,  # below, the mean similarity to other pictures of the person is 0.67 (of 4 faces alone), above 0.75
     edge=0.23, join=0.12,  # the middle of what meets every goal: 0.22 to 0.30, -0.30 to 0.23
-    adopt=0.15,  # right ones have 0.15 to 0.19, people seen once at most 0.06; neutral on 20 thousand generated faces
+    adopt=0.15,  # right ones have 0.15 to 0.19, people seen once at most 0.06; one look-alike has 0.13, to three faces;
+    # neutral on 20 thousand generated faces
     small_join=0.55,  # 0.20 to 0.67 meet every goal
     origin="calibrated on 190 faces of 34 people and 53 strangers: quantiles of plain cosines, and plateaus of BCubed "
            "and pairwise scores for what clusters")
