@@ -16,9 +16,10 @@ import pytest
 
 from schemas.chunk import Item
 from tests.builders import drawn_photo
-from transforms import inputs
-from transforms.inputs import IngestOptions, Read, UnusableInput
+from transforms import inputs, reading
+from transforms.inputs import IngestOptions, UnusableInput
 from transforms.pictures import BadPicture, Limits, decode, encode
+from transforms.reading import Read
 
 BAD = Path(__file__).parents[2] / "shared" / "faces" / "bad" / "files"
 
@@ -38,12 +39,12 @@ def listed(*urls: object, **options: int) -> list[Item]:
 
 def all_read(*urls: object) -> dict[str, Read]:
     return {read.item.uri: read for chunk in inputs.chunks(map(str, urls), IngestOptions())
-            for read in inputs.read(chunk) if isinstance(read, Read)}
+            for read in reading.read(chunk) if isinstance(read, Read)}
 
 
 def faults(*urls: object) -> dict[str, str]:
     return {read[0].uri: read[1].reason for chunk in inputs.chunks(map(str, urls), IngestOptions())
-            for read in inputs.read(chunk) if not isinstance(read, Read)}
+            for read in reading.read(chunk) if not isinstance(read, Read)}
 
 
 NAMES = ["a.jpg", "UPPER.JPG", "-dash.jpg", "two  spaces.png", "quote's \"double\" $HOME;&|*?[1].jpg", "tab\tand,comma.jpg",
@@ -82,7 +83,7 @@ def test_any_installed_filesystem_will_do():
     read = all_read("memory://inputs-test")["album/a.jpg"]
     assert read.data == data
     chunk = inputs.chunks(["memory://inputs-test"], IngestOptions())[0]
-    assert inputs.read_again(chunk.root, "album/a.jpg") == data
+    assert reading.read_again(chunk.root, "album/a.jpg") == data
 
 
 def test_sidecars_give_caption_and_licence(tmp_path):
@@ -154,7 +155,7 @@ def test_tars_of_webdataset_and_img2dataset_are_read_and_read_again(tmp_path):
         assert [read.data for read in seen] == [one, other]
         assert (seen[0].item.caption, seen[0].item.license, seen[1].item.caption) == ("from json", "CC0", "alone")
         for read in seen:
-            assert inputs.read_again(str(tmp_path), read.item.uri) == read.data
+            assert reading.read_again(str(tmp_path), read.item.uri) == read.data
 
 
 def test_a_cut_tar_gives_what_is_whole_and_a_fault(tmp_path):
@@ -253,7 +254,7 @@ def test_a_stores_own_errors_are_rejects(monkeypatch):
     monkeypatch.setattr(type(memory), "open", fail)
     assert faults("memory://inputs-errors") == {"a.jpg": "unreadable", "t.tar": "unreadable"}
     with pytest.raises(OSError, match="403"):
-        inputs.read_again("memory://inputs-errors", "a.jpg")
+        reading.read_again("memory://inputs-errors", "a.jpg")
     monkeypatch.setattr(type(memory), "find", fail)
     with pytest.raises(UnusableInput, match="403"):
         listed("memory://inputs-errors")
@@ -272,7 +273,7 @@ def test_two_colons_are_a_chain_only_where_no_such_path_exists(tmp_path):
     folder = tmp_path / "trip::2024"
     for url in (folder, folder / "a.jpg", folder / "m.jsonl"):
         assert all_read(url)["a.jpg"].data == data
-    assert inputs.read_again(str(folder), "a.jpg") == data
+    assert reading.read_again(str(folder), "a.jpg") == data
 
 
 @pytest.mark.skipif(not BAD.exists(), reason="needs ../shared/faces/bad")

@@ -21,7 +21,7 @@ from schemas.face import Face, faces_schema
 from schemas.image import IMAGES, Image
 from schemas.reject import REJECTS, Reject
 from schemas.table import to_table
-from transforms import children, digests, face_models, inputs, progress
+from transforms import children, digests, face_models, progress, reading
 from transforms.examination import Examined, ExamineOptions, examine_in_child, start_child
 from transforms.inputs import IngestOptions
 from transforms.parts import SCHEMA_VERSION, Parts
@@ -141,11 +141,11 @@ class ExtractChunk(beam.DoFn):
             chunk = replace(chunk, items=tuple(item for item in chunk.items if item.uri in only))
 
         def pieces() -> Iterator[tuple[str, bytes]]:
-            for read in inputs.read(chunk):
-                item = read.item if isinstance(read, inputs.Read) else read[0]
+            for read in reading.read(chunk):
+                item = read.item if isinstance(read, reading.Read) else read[0]
                 if only is not None and item.uri not in only:
                     continue  # of a tar, which is read from end to end
-                if not isinstance(read, inputs.Read):
+                if not isinstance(read, reading.Read):
                     rows.reject(*read)
                     progress.advance("extract")
                     continue

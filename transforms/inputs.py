@@ -1,18 +1,13 @@
-"""Inputs: from what a user names to chunks of items, and from an item to its bytes.
-
-Chunking lists and opens nothing but manifests; reading happens where a chunk is worked on."""
+"""Inputs: from what a user names to chunks of items. Lists, and opens nothing but manifests."""
 from __future__ import annotations
 
 import contextlib
 import csv
 import json
 import math
-import os
 import posixpath
 import re
-import tarfile
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -21,19 +16,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.chunk import Chunk, Item
-from transforms import digests, parts
+from transforms import digests
 from transforms.failure import Failure
-from transforms.parts import is_local
-from transforms.pictures import EXTENSIONS, BadPicture
+from transforms.parts import filesystem, is_local
+from transforms.pictures import EXTENSIONS
 
 MANIFESTS = (".jsonl", ".ndjson", ".csv", ".parquet")
 ATTRIBUTES = ("group", "clip", "timestamp", "caption", "license")
 """Columns that a manifest or a JSON sidecar may give (contract, section 1)."""
-MEMBER = re.compile(r"^(?P<tar>.*\.tar)#(?P<offset>\d+),(?P<size>\d+)$", re.DOTALL)
 LONGEST_FIELD = 2**24
 """Characters of a CSV's field: captions may be long, and Python's own limit is 131072."""
-READ_AHEAD = 8
-"""Files read at the same time: remote stores answer in tens of milliseconds, a picture is looked at in hundreds."""
 
 Place: TypeAlias = tuple[fsspec.AbstractFileSystem, str]
 """A filesystem and a path in it."""
@@ -50,14 +42,6 @@ class UnusableInput(Failure):
     """An INPUT that cannot be listed; the message is one line that says what to do."""
 
 
-@dataclass(frozen=True)
-class Read:
-    """An item whose bytes are at hand."""
-
-    item: Item
-    data: bytes
-
-
 def chunks(inputs: Iterable[str], options: IngestOptions, leave_out: Iterable[str] = ()) -> list[Chunk]:
     """Every INPUT as chunks, in the order of the inputs. Raises UnusableInput.
 
@@ -65,15 +49,8 @@ def chunks(inputs: Iterable[str], options: IngestOptions, leave_out: Iterable[st
     left_out = []
     for url in leave_out:
         with _plainly(url):
-            left_out.append(_filesystem(url))
+            left_out.append(filesystem(url))
     return [chunk for url in inputs for chunk in _of_one(url, options, left_out)]
-
-
-def _filesystem(url: str) -> Place:
-    """The same as `parts.filesystem`, except that `::`, which chains filesystems, may be in a local folder's name."""
-    if "::" in url and "\0" not in url and os.path.exists(url):
-        return fsspec.filesystem("file"), os.path.abspath(url)
-    return parts.filesystem(url)
 
 
 @contextlib.contextmanager
@@ -85,7 +62,7 @@ def _plainly(what: str) -> Iterator[None]:
         raise
     except Exception as error:  # botocore's, aiohttp's, requests' and Arrow's errors have no common base
         line = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise UnusableInput(_as_text(f"{what}: {line}")[:400]) from None
+        raise UnusableInput(as_text(f"{what}: {line}")[:400]) from None
 
 
 def _without(fs: fsspec.AbstractFileSystem, found: dict[str, dict[str, Any]], left_out: list[Place]
@@ -96,9 +73,9 @@ def _without(fs: fsspec.AbstractFileSystem, found: dict[str, dict[str, Any]], le
 
 def _of_one(url: str, options: IngestOptions, left_out: list[Place]) -> list[Chunk]:
     with _plainly(url):
-        fs, path = _filesystem(url)
+        fs, path = filesystem(url)
         path = path.rstrip("/") or "/"
-        _filesystem(_url(fs, path))  # a chained URL cannot be opened again from its last part
+        filesystem(_url(fs, path))  # a chained URL cannot be opened again from its last part
         exists, folder = fs.exists(path), fs.isdir(path)
     if folder:
         with _plainly(url):
@@ -128,7 +105,7 @@ def _root(fs: fsspec.AbstractFileSystem, path: str) -> str:
     """The URL of a folder as a root that tables can hold. Raises UnusableInput."""
     url = _url(fs, path)
     if not _is_text(url):
-        raise UnusableInput(f"{_as_text(url)}: the folder's name is not UTF-8: rename it")
+        raise UnusableInput(f"{as_text(url)}: the folder's name is not UTF-8: rename it")
     return url
 
 
@@ -160,7 +137,7 @@ def _of_listing(fs: fsspec.AbstractFileSystem, root: str, found: dict[str, dict[
         if not folder and extension.lower() != ".tar" and not _is_photo(uri):
             continue
         if not _is_text(uri) or _is_device(files[uri]):
-            photos.append(Item(_as_text(uri), fault="unreadable"))
+            photos.append(Item(as_text(uri), fault="unreadable"))
         elif folder:
             photos.append(Item(uri, fault="folder"))
         elif extension.lower() == ".tar":
@@ -188,7 +165,7 @@ def _is_text(value: str) -> bool:
     return True
 
 
-def _as_text(value: str) -> str:
+def as_text(value: str) -> str:
     """The same with a question mark for what cannot be written."""
     return value.encode(errors="replace").decode()
 
@@ -220,7 +197,7 @@ def _of_manifest(fs: fsspec.AbstractFileSystem, folder: str, name: str, options:
         try:
             root, item = _of_row(fs, folder, row)
         except Exception:  # no row, no uri, or of a store that cannot be opened: what those raise has no common base
-            root, item = here, Item(f"{_as_text(name)}:{number}", fault="bad_row")
+            root, item = here, Item(f"{as_text(name)}:{number}", fault="bad_row")
         by_root.setdefault(root, []).append(item)
     return [Chunk(root, run) for root in sorted(by_root)
             for run in cut(sorted(by_root[root], key=lambda item: item.uri), options.chunk_size)]
@@ -277,7 +254,7 @@ def _split(fs: fsspec.AbstractFileSystem, folder: str, uri: str) -> tuple[str, s
     """Root and relative uri of a manifest's uri: below the manifest's folder, else two levels above the file, so
     that no path of a machine becomes a uri."""
     if "://" in uri:
-        other, path = _filesystem(uri)
+        other, path = filesystem(uri)
     else:
         other, path = fs, posixpath.normpath(posixpath.join(folder, uri))
     if _url(other, path).startswith(_url(fs, folder).rstrip("/") + "/"):
@@ -288,7 +265,7 @@ def _split(fs: fsspec.AbstractFileSystem, folder: str, uri: str) -> tuple[str, s
 
 def _stat(root: str, uri: str) -> Item:
     """A manifest's file, with its version where asking costs nothing: on local disks."""
-    fs, base = _filesystem(root)
+    fs, base = filesystem(root)
     if not is_local(fs):
         return Item(uri)
     try:
@@ -300,7 +277,7 @@ def _stat(root: str, uri: str) -> Item:
 
 def attributes(row: dict[str, Any]) -> dict[str, Any]:
     """What a manifest's row or a JSON sidecar says of a picture, wrong types left out."""
-    known: dict[str, Any] = {name: _as_text(row[name]) for name in ATTRIBUTES if isinstance(row.get(name), str) and row[name]}
+    known: dict[str, Any] = {name: as_text(row[name]) for name in ATTRIBUTES if isinstance(row.get(name), str) and row[name]}
     try:
         known["timestamp"] = float(row["timestamp"])
     except (KeyError, TypeError, ValueError, OverflowError):
@@ -308,107 +285,3 @@ def attributes(row: dict[str, Any]) -> dict[str, Any]:
     if not math.isfinite(known["timestamp"]):
         del known["timestamp"]
     return known
-
-
-def read(chunk: Chunk) -> Iterator[Read | tuple[Item, BadPicture]]:
-    """The chunk's items with their bytes, in order; what cannot be read comes with the reason."""
-    fs, base = _filesystem(chunk.root)
-    if chunk.tar:
-        yield from _read_tar(fs, base, chunk.items[0])
-        return
-    with ThreadPoolExecutor(READ_AHEAD) as threads:
-        for start in range(0, len(chunk.items), READ_AHEAD):
-            yield from threads.map(lambda item: _read_item(fs, base, item), chunk.items[start:start + READ_AHEAD])
-
-
-def _read_item(fs: fsspec.AbstractFileSystem, base: str, item: Item) -> Read | tuple[Item, BadPicture]:
-    if item.fault:
-        return item, BadPicture(item.fault, "")
-    try:
-        data = fs.cat_file(posixpath.join(base, item.uri))
-        sidecars = [(uri, fs.cat_file(posixpath.join(base, uri))) for uri, _ in item.sidecars]
-    except FileNotFoundError as error:
-        return item, BadPicture("missing", _as_text(str(error)))
-    except IsADirectoryError:
-        return item, BadPicture("folder", "")
-    except Exception as error:  # whatever a store's own package raises: botocore's and aiohttp's errors have no common base
-        return item, _unreadable(error)
-    for uri, said in sidecars:
-        item = _with_sidecar(item, uri, said)
-    return Read(item, data)
-
-
-def _unreadable(error: Exception) -> BadPicture:
-    return BadPicture("unreadable", _as_text(f"{type(error).__name__}: {error}")[:200])
-
-
-def _with_sidecar(item: Item, uri: str, data: bytes) -> Item:
-    """A caption from `.txt`, anything else from `.json`; a sidecar that says nothing readable is no sidecar."""
-    text = data.decode("utf-8", errors="replace").strip()
-    if uri.endswith(".txt"):
-        return replace(item, caption=text or item.caption)
-    try:
-        row = json.loads(text)
-    except (ValueError, RecursionError):
-        return item
-    return replace(item, **attributes(row)) if isinstance(row, dict) else item
-
-
-def _read_tar(fs: fsspec.AbstractFileSystem, base: str, tar: Item) -> Iterator[Read | tuple[Item, BadPicture]]:
-    """Pictures of a WebDataset or img2dataset tar; consecutive members of one key belong together."""
-    key = ""
-    photos: list[Read] = []
-    sidecars: list[tuple[str, bytes]] = []
-    fault = None
-    try:
-        with fs.open(posixpath.join(base, tar.uri), "rb") as file, tarfile.open(fileobj=file, mode="r:") as members:
-            for member in members:
-                folder, name = posixpath.split(member.name)
-                stem, _, extension = name.partition(".")
-                if not member.isfile() or not stem:  # a name that starts with a dot is hidden, as in a folder
-                    continue
-                if posixpath.join(folder, stem) != key:
-                    yield from _of_key(photos, sidecars)
-                    key, photos, sidecars = posixpath.join(folder, stem), [], []
-                if posixpath.splitext(name)[1].lower() in EXTENSIONS:
-                    uri = f"{tar.uri}#{member.offset_data},{member.size}"
-                    photos.append(Read(Item(uri, group=tar.group), _content(members, member)))
-                elif extension in ("txt", "json"):
-                    sidecars.append((name, _content(members, member)))
-    except FileNotFoundError as error:
-        fault = BadPicture("missing", _as_text(str(error)))
-    except (tarfile.TarError, ValueError, ArithmeticError, LookupError) as error:  # numbers of a header that are none, too
-        fault = BadPicture("bad_tar", _as_text(str(error))[:200])
-    except Exception as error:  # a store's own, as in `_read_item`
-        fault = _unreadable(error)
-    yield from _of_key(photos, sidecars)
-    if fault:
-        yield tar, fault
-
-
-def _content(members: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    opened = members.extractfile(member)
-    return opened.read() if opened else b""
-
-
-def _of_key(photos: list[Read], sidecars: list[tuple[str, bytes]]) -> Iterator[Read]:
-    for photo in photos:
-        item = photo.item
-        for name, data in sorted(sidecars, reverse=True):  # .txt before .json, which may say more
-            item = _with_sidecar(item, name, data)
-        yield Read(item, photo.data)
-
-
-def read_again(root: str, uri: str) -> bytes:
-    """The bytes of an image of `images`. Raises OSError."""
-    try:
-        fs, base = _filesystem(root)
-        member = MEMBER.match(uri)
-        if member is None:
-            return fs.cat_file(posixpath.join(base, uri))
-        start = int(member["offset"])
-        return fs.cat_file(posixpath.join(base, member["tar"]), start=start, end=start + int(member["size"]))
-    except OSError:
-        raise
-    except Exception as error:  # a store's own, as in `_read_item`
-        raise OSError(f"{type(error).__name__}: {error}") from error

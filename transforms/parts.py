@@ -36,7 +36,11 @@ class OtherSchema(Failure):
 
 
 def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The filesystem of a URL or bare path, and the path inside it."""
+    """The filesystem of a URL or bare path, and the path inside it.
+
+    `::` chains filesystems for fsspec, but may stand in a local folder's name: what is there comes first."""
+    if "::" in url and "\0" not in url and os.path.exists(url):
+        return fsspec.filesystem("file"), os.path.abspath(url)
     fs, path = fsspec.core.url_to_fs(url)
     return fs, path
 

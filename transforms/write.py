@@ -22,7 +22,7 @@ from schemas.embedder import Embedder
 from schemas.reject import REJECTS, Reject
 from schemas.sample import JSON_SCHEMA, Sample, from_row, to_json
 from schemas.table import to_table
-from transforms import digests, inputs, pictures, progress
+from transforms import digests, pictures, progress, reading
 from transforms.crops import CropOptions, render
 from transforms.parts import Parts, filesystem, join, put, put_file
 from transforms.pictures import BadPicture, Limits
@@ -59,7 +59,7 @@ class LostPicture(Exception):
 def read_pixels(root: str, uri: str, image_key: str) -> np.ndarray:
     """uint8 [H, W, 3], upright sRGB, of a picture that extract has seen. Raises LostPicture."""
     try:
-        data = inputs.read_again(root, uri)
+        data = reading.read_again(root, uri)
     except OSError as error:
         raise LostPicture("gone", f"{uri}: {type(error).__name__}") from None
     if digests.of_bytes(data) != image_key:
