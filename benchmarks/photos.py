@@ -21,7 +21,7 @@ def reencoded(source: Path, folder: Path, count: int, longest: int | None = None
     originals = [pictures.decode((source / name).read_bytes(), Limits())
                  for name in names or sorted(path.name for path in source.iterdir())]
     if longest:
-        originals = [pictures.resize(pixels, longest) for pixels in originals]
+        originals = [pictures.resize(picture, longest) for picture in originals]
     for number in range(count):
         pixels = np.array(originals[number % len(originals)])
         pixels[:16, :16] = digests.generator("photo", number).integers(0, 255, (16, 16, 3))

@@ -37,7 +37,6 @@ TAG = 22
 """Side of a box's number tag, pixels of the thumbnail."""
 MAX_ROWS = 40
 """Of a table of unlimited length (licences, shards); the rest is in `dataset.json`."""
-OURS = pictures.Limits(max_pixels=2 ** 40, min_side=1)
 """Shards hold pictures that `extract` has checked."""
 KEPT_ARE = {
     "images": "pictures that can be read",
@@ -478,14 +477,14 @@ def read_groups(output: str, seen: Survey) -> list[Group]:
 def show(members: Mapping[str, bytes]) -> SampleShown:
     """One sample with thumbnails. Raises KeyError, ValueError or BadPicture for a damaged one."""
     about = json.loads(members["json"])
-    pixels = {name: pictures.decode(members[name], OURS)
-              for name in ("target.jpg", *(one["member"] for one in about["references"]))}
+    whole = {name: pictures.decode(members[name], pictures.UNLIMITED)
+             for name in ("target.jpg", *(one["member"] for one in about["references"]))}
     references = about["references"]
     least = min(one["margin"] for one in references)
-    shown = [ReferenceShown(number, thumbnail(pixels[one["member"]], REFERENCE_SIDE, {number: one["face_box"]}),
+    shown = [ReferenceShown(number, thumbnail(whole[one["member"]], REFERENCE_SIDE, {number: one["face_box"]}),
                             one["identity"], one["uri"], one["similarity"], one["margin"], one["margin"] == least)
              for number, one in enumerate(references, 1)]
-    target = thumbnail(pixels["target.jpg"], TARGET_SIDE,
+    target = thumbnail(whole["target.jpg"], TARGET_SIDE,
                        {number: one["target_face_box"] for number, one in enumerate(references, 1)})
     matrix, assignment = about["similarity_matrix"], about["assignment"]
     rows = [[Cell(value, face == own) for face, value in enumerate(row)]
@@ -518,13 +517,13 @@ def read_members(output: str, shard: str, keys: Collection[str]) -> dict[str, di
     return found
 
 
-def thumbnail(pixels: np.ndarray, longest: int, boxes: Mapping[int, Sequence[float]]) -> Picture:
-    """A small copy of uint8 [H, W, 3], and what of the boxes (number -> x0 y0 x1 y1, its pixels) lies inside it."""
-    small = pictures.resize(pixels, longest)
-    height, width = small.shape[:2]
-    across, down = width / pixels.shape[1], height / pixels.shape[0]
+def thumbnail(picture: PIL.Image.Image, longest: int, boxes: Mapping[int, Sequence[float]]) -> Picture:
+    """A small copy, and what of the boxes (number -> x0 y0 x1 y1, the picture's pixels) lies inside it."""
+    small = pictures.resize(picture, longest)
+    width, height = small.size
+    across, down = width / picture.width, height / picture.height
     buffer = io.BytesIO()
-    PIL.Image.fromarray(small).save(buffer, "JPEG", quality=QUALITY)
+    small.save(buffer, "JPEG", quality=QUALITY)
     placed = []
     for number, (x0, y0, x1, y1) in boxes.items():
         left, right = (round(min(max(value * across, 1.5), width - 1.5), 1) for value in (x0, x1))

@@ -363,7 +363,7 @@ def _face_faults(row: Json, members: dict[str, bytes], target: np.ndarray, refs:
     """Every picture decoded and looked at: each reference shows one face, that of its npz row and of its target face."""
     for place, member in enumerate(["target.jpg", *(one["member"] for one in row["references"])], -1):
         try:
-            found = model.analyze([pictures.decode(members[member], pictures.Limits(max_pixels=2 ** 40, min_side=1))])[0]
+            found = model.analyze([np.asarray(pictures.decode(members[member], pictures.UNLIMITED))])[0]
         except (KeyError, pictures.BadPicture) as bad:
             yield f"{member} cannot be decoded ({_line(bad)})"
             continue

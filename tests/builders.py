@@ -23,12 +23,12 @@ EMBEDDER = Embedder("dlib", "made-up", "0" * 64, "none needed", 128)
 WIDTH, HEIGHT = 320, 200
 
 
-def drawn_photo(*seed: object, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
-    """uint8 [height, width, 3]: smooth colours that no other seed gives."""
+def drawn_photo(*seed: object, width: int = WIDTH, height: int = HEIGHT) -> PIL.Image.Image:
+    """Smooth colours that no other seed gives."""
     coarse = digests.generator("photo", *seed).integers(0, 255, (5, 8, 3))
     fine = np.stack([zoom(coarse[..., channel].astype(float), (height / 5, width / 8), order=1) for channel in range(3)],
                     axis=-1)
-    return np.clip(fine, 0, 255).astype(np.uint8)
+    return PIL.Image.fromarray(np.clip(fine, 0, 255).astype(np.uint8))
 
 
 def unit(vector: np.ndarray) -> np.ndarray:
@@ -68,12 +68,12 @@ def make_workdir(folder: Path, photos: list[Photo], photos_a_part: int = 4, nois
     for start in range(0, len(photos), photos_a_part):
         images, faces, crops = [], [], []
         for photo in photos[start:start + photos_a_part]:
-            pixels = drawn_photo(photo.name, width=WIDTH * scale, height=HEIGHT * scale)
-            PIL.Image.fromarray(pixels).save(root / photo.name, quality=95)
+            picture = drawn_photo(photo.name, width=WIDTH * scale, height=HEIGHT * scale)
+            picture.save(root / photo.name, quality=95)
             key = digests.of_bytes((root / photo.name).read_bytes())
             images.append(Image(key, photo.name, str(root), photo.group, photo.clip, None, photo.source,
                                 WIDTH * scale, HEIGHT * scale,
-                                pictures.perceptual_hash(pixels), photo.caption, photo.license))
+                                pictures.perceptual_hash(picture), photo.caption, photo.license))
             for n, name in enumerate(photo.people):
                 x0 = 20.0 + n * 60
                 box = np.array([x0, 50, x0 + 40, 90], np.float32)

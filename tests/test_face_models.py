@@ -23,7 +23,7 @@ def model(request) -> FaceModel:
 
 
 def picture(name: str) -> np.ndarray:
-    return decode((DEV / name).read_bytes(), Limits())
+    return np.asarray(decode((DEV / name).read_bytes(), Limits()))
 
 
 def test_an_empty_batch_gives_nothing(model):
@@ -31,7 +31,7 @@ def test_an_empty_batch_gives_nothing(model):
 
 
 @pytest.mark.parametrize("pixels", [np.zeros((1, 1, 3), np.uint8), np.zeros((300, 200, 3), np.uint8),
-                                    np.full((60, 3000, 3), 255, np.uint8), drawn_photo("nobody")])
+                                    np.full((60, 3000, 3), 255, np.uint8), np.asarray(drawn_photo("nobody"))])
 def test_a_picture_without_a_face_gives_an_empty_list(model, pixels):
     assert model.analyze([pixels]) == [[]]
 

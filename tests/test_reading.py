@@ -186,7 +186,7 @@ def check_row(row: dict[str, Any]) -> None:
     assert np.asarray(row["npz"]["refs"], np.float16).ravel().tolist() == wanted.reference_embeddings
     assert row["target.jpg"].size == (about["target"]["width"], about["target"]["height"])
     contents = dict(members)
-    written = pictures.decode(contents[f"{wanted.key}.ref_1.jpg"], pictures.Limits(min_side=1))
+    written = pictures.decode(contents[f"{wanted.key}.ref_1.jpg"], pictures.UNLIMITED)
     assert np.array_equal(np.asarray(row["ref_1.jpg"]), written)
 
 

@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -35,10 +36,10 @@ FUNNEL = [Step("images", "extract", "images", 9, 8, {"broken_picture": 1}),
 _OUTPUTS = itertools.count()
 
 
-def noise(random: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A picture, uint8 [height, width, 3]."""
+def noise(random: np.random.Generator, height: int, width: int) -> PIL.Image.Image:
+    """A picture of coloured squares."""
     coarse = random.integers(0, 255, (height // 20, width // 20, 3), np.uint8)
-    return np.repeat(np.repeat(coarse, 20, 0), 20, 1)
+    return PIL.Image.fromarray(np.repeat(np.repeat(coarse, 20, 0), 20, 1))
 
 
 def make_sample(seed: int, references: int, bystanders: int = 0, text: str = "people") -> Sample:
@@ -264,7 +265,7 @@ def test_bars_of_a_step_stand_end_to_end() -> None:
 
 
 def test_boxes_are_scaled_with_the_picture_and_kept_inside_it() -> None:
-    picture = report.thumbnail(np.zeros((400, 800, 3), np.uint8), 480,
+    picture = report.thumbnail(PIL.Image.new("RGB", (800, 400)), 480,
                                {3: [-20, 100, 400, 200], 1: [700, 300, 900, 390]})
     assert (picture.width, picture.height) == (480, 240)
     assert [(box.number, box.x, box.y, box.width, box.height) for box in picture.boxes] == [

@@ -4,6 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import PIL.Image
 
 from schemas.crop import Crop
 from schemas.embedder import Bounds
@@ -73,22 +74,21 @@ def _area(box: np.ndarray) -> float:
     return float(max(0, box[2] - box[0]) * max(0, box[3] - box[1]))
 
 
-def render(pixels: np.ndarray, crop: np.ndarray, options: CropOptions) -> np.ndarray:
-    """uint8 [h, w, 3]: the reference as it will be written, before JPEG."""
-    return pictures.resize(pictures.cut(pixels, crop), options.ref_size, MAX_UPSCALE)
+def render(picture: PIL.Image.Image, crop: np.ndarray, options: CropOptions) -> PIL.Image.Image:
+    """The reference as it will be written, before JPEG."""
+    return pictures.resize(pictures.cut(picture, crop), options.ref_size, MAX_UPSCALE)
 
 
-def check(pixels: np.ndarray, face_id: str, face: Detection, others: list[Detection], model: FaceModel, bounds: Bounds,
-          options: CropOptions) -> Crop:
+def check(picture: PIL.Image.Image, face_id: str, face: Detection, others: list[Detection], model: FaceModel,
+          bounds: Bounds, options: CropOptions) -> Crop:
     """Cut, encode as it will be written, look again: exactly one face, the same person, large and sharp enough.
 
     Raises BadCrop."""
     if face.quality < bounds.quality:
         raise BadCrop("low_quality", f"quality {face.quality:.2f} < {bounds.quality:.2f}")
-    height, width = pixels.shape[:2]
-    crop = rectangle(face.box, [other.box for other in others], width, height, options.ref_crop)
-    written = pictures.decode(pictures.encode(render(pixels, crop, options)), pictures.Limits(min_side=1))
-    found = model.analyze([written])[0]
+    crop = rectangle(face.box, [other.box for other in others], *picture.size, options.ref_crop)
+    written = pictures.decode(pictures.encode(render(picture, crop, options)), pictures.UNLIMITED)
+    found = model.analyze([np.asarray(written)])[0]
     if not found:
         raise BadCrop("crop_without_face")
     if len(found) > 1:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from schemas.crop import Crop
 from schemas.embedder import Bounds
 from schemas.face import Detection
@@ -36,18 +38,17 @@ class Examined:
 
 def examine(image_key: str, data: bytes, model: FaceModel, bounds: Bounds, options: ExamineOptions) -> Examined:
     """Decode, find and embed faces, cut and check their crops. Raises BadPicture."""
-    pixels = pictures.decode(data, options)
-    faces = model.analyze([pixels])[0]
+    picture = pictures.decode(data, options)
+    faces = model.analyze([np.asarray(picture)])[0]
     crops: list[Crop] = []
     dropped: list[tuple[str, BadCrop]] = []
     for n, face in enumerate(faces):
         face_id = f"{image_key}:{n}"
         try:
-            crops.append(check(pixels, face_id, face, faces[:n] + faces[n + 1:], model, bounds, options))
+            crops.append(check(picture, face_id, face, faces[:n] + faces[n + 1:], model, bounds, options))
         except BadCrop as bad:
             dropped.append((face_id, bad))
-    height, width = pixels.shape[:2]
-    return Examined(width, height, pictures.perceptual_hash(pixels), tuple(faces), tuple(crops), tuple(dropped))
+    return Examined(*picture.size, pictures.perceptual_hash(picture), tuple(faces), tuple(crops), tuple(dropped))
 
 
 _model: FaceModel

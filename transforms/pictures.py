@@ -1,9 +1,10 @@
-"""Pictures: from any file's bytes to upright sRGB pixels, and from pixels to the JPEG that is written."""
+"""Pictures: from any file's bytes to an upright picture in sRGB, and from that to the JPEG that is written."""
 from __future__ import annotations
 
 import io
 import logging
 import struct
+import tempfile
 import warnings
 import zlib
 from dataclasses import dataclass, field
@@ -45,6 +46,10 @@ class Limits:
         "help": "pictures whose shorter side has fewer pixels are rejected; default: %(default)s, about two small faces"})
 
 
+UNLIMITED = Limits(max_pixels=2 ** 40, min_side=1)
+"""For pictures that were checked before: those of `images`, and our own."""
+
+
 class BadPicture(Exception):
     """A picture that is not used; `reason` is of the closed list in `schemas.reject`."""
 
@@ -53,8 +58,8 @@ class BadPicture(Exception):
         self.reason, self.detail = reason, detail
 
 
-def decode(data: bytes, limits: Limits) -> np.ndarray:
-    """uint8 [H, W, 3], RGB in sRGB, upright: the first frame of a file, whatever its name says.
+def decode(data: bytes, limits: Limits) -> PIL.Image.Image:
+    """Mode RGB, in sRGB, upright: the first frame of a file, whatever its name says.
 
     Raises BadPicture. The size is checked from the header, before anything is decoded."""
     if not data:
@@ -70,9 +75,11 @@ def decode(data: bytes, limits: Limits) -> np.ndarray:
         raise BadPicture("too_small", f"{width} x {height}")
     try:
         picture.load()
-        return np.asarray(_upright(_to_srgb(picture), _orientation(picture)))
+        upright = _upright(_to_srgb(picture), _orientation(picture))
     except DAMAGE as error:
         raise BadPicture("broken_picture", f"{type(error).__name__}: {error}"[:200]) from None
+    upright.info.clear()  # Pillow would write a comment on
+    return upright
 
 
 def _orientation(picture: PIL.Image.Image) -> int:
@@ -110,37 +117,39 @@ def _to_srgb(picture: PIL.Image.Image) -> PIL.Image.Image:
                 return converted
         except (PIL.ImageCms.PyCMSError, *DAMAGE):
             pass  # a broken profile, or one for other channels: the pixels are taken as they stand
-    return picture.convert("RGB")
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
-def resize(pixels: np.ndarray, longest: int, max_scale: float = 1.0) -> np.ndarray:
-    """uint8 [h, w, 3] whose longer side is `longest` pixels, or less where that enlarges more than `max_scale`."""
-    height, width = pixels.shape[:2]
-    scale = min(longest / max(height, width), max_scale)
+def resize(picture: PIL.Image.Image, longest: int, max_scale: float = 1.0) -> PIL.Image.Image:
+    """The picture with its longer side `longest` pixels, or less where that enlarges more than `max_scale`."""
+    width, height = picture.size
+    scale = min(longest / max(width, height), max_scale)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    if size == (width, height):
-        return pixels
-    return np.asarray(PIL.Image.fromarray(pixels).resize(size, PIL.Image.Resampling.LANCZOS))
+    return picture if size == picture.size else picture.resize(size, PIL.Image.Resampling.LANCZOS)
 
 
-def cut(pixels: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """The part of uint8 [H, W, 3] inside a box of whole pixels x0 y0 x1 y1."""
+def cut(picture: PIL.Image.Image, box: np.ndarray) -> PIL.Image.Image:
+    """The part of a picture inside a box of whole pixels x0 y0 x1 y1."""
     x0, y0, x1, y1 = (int(value) for value in box)
-    return pixels[y0:y1, x0:x1]
+    return picture.crop((x0, y0, x1, y1))
 
 
-def encode(pixels: np.ndarray) -> bytes:
-    """JPEG, quality 95, 4:4:4, no metadata of any kind (contract, section 3)."""
-    buffer = io.BytesIO()
-    PIL.Image.fromarray(pixels).save(buffer, "JPEG", quality=95, subsampling=0)
-    return buffer.getvalue()
+def encode(picture: PIL.Image.Image) -> bytes:
+    """JPEG, quality 95, 4:4:4, no metadata of any kind, for `decode` leaves none (contract, section 3).
+
+    Through a file: Pillow's encoder gives the interpreter's lock free only where it writes to one (measured: two threads
+    encode 1.9 times as fast as one, and 0.95 times where it writes to memory)."""
+    with tempfile.TemporaryFile() as file:
+        picture.save(file, "JPEG", quality=95, subsampling=0)
+        file.seek(0)
+        return file.read()
 
 
-def perceptual_hash(pixels: np.ndarray) -> int:
+def perceptual_hash(picture: PIL.Image.Image) -> int:
     """64 bits that stay when a picture is resized or re-encoded.
 
     Signs of the 8 x 8 lowest DCT coefficients of a 32 x 32 gray copy about their median (pHash: Zauner 2010)."""
-    gray = PIL.Image.fromarray(pixels).convert("L").resize((32, 32), PIL.Image.Resampling.LANCZOS)
+    gray = picture.convert("L").resize((32, 32), PIL.Image.Resampling.LANCZOS)
     low = dctn(np.asarray(gray, np.float64), norm="ortho")[:8, :8].ravel()
     bits = low > np.median(low[1:])
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
