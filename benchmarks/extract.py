@@ -1,6 +1,6 @@
 """How much of the cores `extract` turns into pictures looked at, and what Beam takes of it.
 
-    python -m benchmarks.extract [--images 230] [--photos FOLDER]
+    python -m benchmarks.extract [--images 460] [--photos FOLDER]
 
 Baseline: one process, one plain loop that decodes each picture and calls the same models. Ratio: images a second of `extract`
 over images a second of the loop, which at best is the number of cores. Beam's share: the processor time of the process that
@@ -48,7 +48,7 @@ def beam(folder: str, workdir: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--images", type=int, default=230, help="default: %(default)s, twice the labelled pictures")
+    parser.add_argument("--images", type=int, default=460, help="default: %(default)s, four times the labelled pictures")
     parser.add_argument("--photos", type=Path, default=photos.FACES, help="default: %(default)s")
     parser.add_argument("--way", choices=["loop", "beamless", "beam"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)

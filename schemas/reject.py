@@ -26,6 +26,7 @@ REASONS = {
     "bad_row": Reason("images", "the manifest's line is not a row with a uri", "mend the manifest"),
     "bad_tar": Reason("images", "the tar is cut or not a tar", "copy it again"),
     "folder": Reason("images", "it is a folder with a picture's name", ""),
+    "unread_format": Reason("images", "it is a video, a raw photo or of another format that is not read", "convert it to JPEG"),
     "empty_file": Reason("images", "the file is empty", "copy it again"),
     "not_a_picture": Reason("images", "its content is no picture that can be read", ""),
     "broken_picture": Reason("images", "the picture is cut or damaged", "copy it again"),

@@ -56,6 +56,8 @@ class Photo:
     source: str = "photo"
     license: str | None = None
     caption: str | None = None
+    burst: str | None = None
+    """Photos of one burst are near copies."""
 
 
 def make_workdir(folder: Path, photos: list[Photo], photos_a_part: int = 4, noise: float = 0.6, scale: int = 1) -> str:
@@ -78,7 +80,9 @@ def make_workdir(folder: Path, photos: list[Photo], photos_a_part: int = 4, nois
                 x0 = 20.0 + n * 60
                 box = np.array([x0, 50, x0 + 40, 90], np.float32)
                 keypoints = np.array([x0 + 12, 62, x0 + 28, 62, x0 + 20, 72, x0 + 13, 80, x0 + 27, 80], np.float32)
-                embedding = shot(name, photo.name, noise=noise)
+                embedding = shot(name, photo.burst or photo.name, noise=noise)
+                if photo.burst:
+                    embedding = unit(embedding + 0.1 * unit(digests.generator("burst", name, photo.name).standard_normal(128)))
                 faces.append(Face(f"{key}:{n}", key, photo.group, photo.clip, None, box * scale, keypoints * scale, 1.0,
                                   0.9, None, embedding))
                 crops.append(Crop(f"{key}:{n}", np.array([x0 - 10, 40, x0 + 50, 100], np.float32) * scale, 1,

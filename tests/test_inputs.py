@@ -98,6 +98,14 @@ def test_sidecars_give_caption_and_licence(tmp_path):
     assert seen["b.jpg"].item.caption is None
 
 
+def test_what_is_a_picture_or_a_video_by_its_name_and_not_read_is_told(tmp_path):
+    photo(tmp_path / "a.jpg")
+    for name in ("b.MOV", "c.dng", "notes.pdf", "a.txt"):
+        (tmp_path / name).write_text("x")
+    assert list(all_read(tmp_path)) == ["a.jpg"]
+    assert faults(tmp_path) == {"b.MOV": "unread_format", "c.dng": "unread_format"}
+
+
 ROWS = [{"uri": "photos/a.jpg", "group": "album", "clip": "c1", "timestamp": 3.0, "caption": "hello", "license": "CC0"},
         {"uri": "photos/b.jpg", "group": None, "clip": None, "timestamp": None, "caption": None, "license": None}]
 

@@ -165,6 +165,17 @@ def test_near_copies_are_refused_and_counted(tmp_path):
     assert Counter(dropped(workdir).values())["near_copies"] == 6
 
 
+def test_a_burst_does_not_hide_a_persons_other_photos(tmp_path):
+    burst = [Photo(f"burst-{n}.jpg", ("person-0",), burst="one afternoon") for n in range(150)]
+    targets = [Photo(f"target-{n}.jpg", ("person-0", "person-1"), burst="one afternoon") for n in range(8)]
+    other = [photo for photo in party() if photo.name.startswith("alone") and photo.name != "alone-person-0-0.jpg"]
+    workdir = make_workdir(tmp_path, [*other, *burst, *targets])
+    samples = through_pair(workdir, val_fraction=0.0)
+    used = [{reference["uri"] for reference in sample["references"]} for sample in samples
+            if sample["target"]["uri"].startswith("target")]
+    assert len(used) == 8 and all("alone-person-0-1.jpg" in uris for uris in used)
+
+
 def test_a_clip_never_serves_itself_and_its_group_comes_first(tmp_path):
     people = [f"p{n}" for n in range(12)]
     others = [Photo(f"{name}-{video}{clip}.jpg", (name,), video, f"{video}{clip}", "frame")

@@ -118,6 +118,16 @@ class VectorCache:
             self._kept.move_to_end(part)
             return self._kept[part][rows]
 
+    def of(self, gallery: Gallery, rows: np.ndarray) -> np.ndarray:
+        """float16 [len(rows), D]: embeddings of rows of the gallery."""
+        picked = gallery.table.select(["part", "row"]).take(pa.array(rows))
+        parts, places_ = np.array(picked["part"].to_pylist(), str), picked["row"].to_numpy()
+        blocks = {part: self.rows(part, places_[parts == part]) for part in np.unique(parts).tolist()}
+        found = np.zeros((len(rows), max((block.shape[1] for block in blocks.values()), default=0)), np.float16)
+        for part, block in blocks.items():
+            found[parts == part] = block
+        return found
+
 
 def hash_distance(one: int, others: np.ndarray) -> np.ndarray:
     """Differing bits, int [N], of a perceptual hash and uint64 [N] others."""

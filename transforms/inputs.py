@@ -19,7 +19,7 @@ from schemas.chunk import Chunk, Item
 from transforms import digests
 from transforms.failure import Failure
 from transforms.parts import filesystem, is_local
-from transforms.pictures import EXTENSIONS
+from transforms.pictures import EXTENSIONS, UNREAD_EXTENSIONS
 
 MANIFESTS = (".jsonl", ".ndjson", ".csv", ".parquet")
 ATTRIBUTES = ("group", "clip", "timestamp", "caption", "license")
@@ -134,12 +134,13 @@ def _of_listing(fs: fsspec.AbstractFileSystem, root: str, found: dict[str, dict[
         if folder and (extension.lower() not in EXTENSIONS or any(other.startswith(f"{uri}/") and _is_photo(other)
                                                                   for other in files)):
             continue
-        if not folder and extension.lower() != ".tar" and not _is_photo(uri):
+        unread = not folder and extension.lower() in UNREAD_EXTENSIONS
+        if not (folder or unread or extension.lower() == ".tar" or _is_photo(uri)):
             continue
         if not _is_text(uri) or _is_device(files[uri]):
             photos.append(Item(as_text(uri), fault="unreadable"))
-        elif folder:
-            photos.append(Item(uri, fault="folder"))
+        elif folder or unread:
+            photos.append(Item(uri, fault="folder" if folder else "unread_format"))
         elif extension.lower() == ".tar":
             tars.append(Item(uri, _version(files[uri]), group=album[uri]))
         else:

@@ -25,8 +25,11 @@ from transforms.gallery import Gallery, VectorCache, hash_distance, pose_differe
 from transforms.mates import same_person_twice
 from transforms.parts import Parts
 
-SHORTLIST = 64
-"""Candidates of a person that a face is compared with: a window that starts at a place drawn from the face's key."""
+WINDOW = 64
+"""Candidates of a person that a face is compared with at once, from a place on that is drawn from the face's key."""
+MOST_WINDOWS = 16
+"""Windows that are looked at until one holds an allowed candidate. A choice: a burst of hundreds of near copies must not hide
+a person's other photos, and a target must not cost more than a thousand comparisons a face."""
 SAME_PICTURE_BITS = 10
 """Perceptual hashes of 64 bits that differ in no more are one picture. On faces/dev no two different pictures differ in fewer
 than 16; a picture that was shrunk and encoded again differs in 4 at most (tests). Copies that were cropped or mirrored differ
@@ -35,7 +38,7 @@ BYSTANDER = 0.5
 """A face without a reference counts as a bystander from this share of the smallest matched face's side on (contract, 4)."""
 NEAR_COPIES = b"near_copies_refused"
 """Metadata of a part of drafts: pairs of a face and a candidate that the near-copy bound refused."""
-VERSION = 1
+VERSION = 2
 """Raised when the same parts and options give other samples."""
 
 
@@ -116,8 +119,8 @@ class Candidates:
     """Pairs that the near-copy bound refused."""
 
 
-def shortlist(gallery: Gallery, faces: TargetFaces, face: int) -> np.ndarray:
-    """int64, at most `SHORTLIST` rows of the gallery that show the face's person in another picture.
+def others(gallery: Gallery, faces: TargetFaces, face: int) -> np.ndarray:
+    """int64: rows of the gallery that show the face's person in another picture, from a place on that the face's key draws.
 
     Never the target itself or a picture like it, never its clip; a frame looks in its own video first."""
     span = gallery.spans.get(faces.identities[face])
@@ -134,35 +137,34 @@ def shortlist(gallery: Gallery, faces: TargetFaces, face: int) -> np.ndarray:
     rows = rows[other]
     if faces.source == "frame" and group:
         rows = rows[np.argsort(gallery.groups[rows] != group, kind="stable")]
-    return rows[:SHORTLIST]
+    return rows
 
 
 def candidates(faces: TargetFaces, gallery: Gallery, cache: VectorCache, bounds: Bounds) -> Candidates:
-    """Everybody's shortlists, with what speaks for each pair: a good picture, and another pose than the target's."""
-    lists = [shortlist(gallery, faces, face) for face in range(len(faces.face_ids))]
-    rows = np.unique(np.concatenate(lists)) if lists else np.zeros(0, np.int64)
-    table = gallery.table
-    parts = table["part"].take(pa.array(rows)).to_pylist()
-    places = table["row"].take(pa.array(rows)).to_pylist()
-    vectors_ = np.zeros((len(rows), faces.embeddings.shape[1]), np.float16)
-    for part in sorted(set(parts)):
-        mine = np.flatnonzero(np.array(parts) == part)
-        vectors_[mine] = cache.rows(part, np.array([places[index] for index in mine]))
+    """Whom each face may have for a reference, with what speaks for each: a good picture, another pose than the target's."""
+    allowed, why_not, near_copies = [], [], 0
+    for face in range(len(faces.face_ids)):
+        rows, inside, refused = others(gallery, faces, face), np.zeros(0, np.int64), 0
+        for start in range(0, min(len(rows), MOST_WINDOWS * WINDOW), WINDOW):
+            window = rows[start:start + WINDOW]
+            cosine = matching.similarity_matrix(cache.of(gallery, window), faces.embeddings[[face]])[:, 0]
+            refused += int((cosine > bounds.near_copy).sum())
+            inside = window[(cosine >= bounds.same_person) & (cosine <= bounds.near_copy)]
+            if len(inside):
+                break
+        near_copies += refused
+        allowed.append(inside)
+        why_not.append("" if len(inside) else "one_photo_each" if not len(rows) else
+                       "near_copies" if refused else "unlike_references")
+    rows = np.unique(np.concatenate(allowed)) if allowed else np.zeros(0, np.int64)
+    weights = np.full((len(allowed), len(rows)), np.nan)
     pose = poses(faces.keypoints)
-    weights = np.full((len(lists), len(rows)), np.nan)
-    why_not, near_copies = [], 0
-    cosines = matching.similarity_matrix(vectors_, faces.embeddings).T
-    for face, mine in enumerate(np.searchsorted(rows, listed) for listed in lists):
-        cosine = cosines[face, mine]
-        near_copies += int((cosine > bounds.near_copy).sum())
-        inside = mine[(cosine >= bounds.same_person) & (cosine <= bounds.near_copy)]
-        weight = gallery.quality[rows[inside]] + pose_difference(pose[face], gallery.pose[rows[inside]])
+    for face, inside in enumerate(allowed):
+        weight = gallery.quality[inside] + pose_difference(pose[face], gallery.pose[inside])
         if faces.source == "frame" and faces.target.group:  # its own video first, whatever else speaks for another
-            weight = weight / 2 + (gallery.groups[rows[inside]] == faces.target.group)
-        weights[face, inside] = weight
-        why_not.append("" if len(inside) else "one_photo_each" if not len(mine) else
-                       "near_copies" if (cosine > bounds.near_copy).any() else "unlike_references")
-    return Candidates(rows, vectors_, weights, why_not, near_copies)
+            weight = weight / 2 + (gallery.groups[inside] == faces.target.group)
+        weights[face, np.searchsorted(rows, inside)] = weight
+    return Candidates(rows, cache.of(gallery, rows), weights, why_not, near_copies)
 
 
 def match(faces: TargetFaces, found: Candidates, image_keys: np.ndarray, options: PairOptions, margin: float,

@@ -10,26 +10,31 @@ import zlib
 from dataclasses import dataclass, field
 
 import numpy as np
+import pi_heif
 import PIL.Image
 import PIL.ImageCms
 import PIL.ImageOps
 from scipy.fft import dctn
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF")
 """Formats that are opened. PostScript and its like run programs, and are not among them."""
 EXTENSIONS = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff",
-                        ".ppm", ".pgm", ".jp2", ".avif"))
+                        ".ppm", ".pgm", ".jp2", ".avif", ".heic", ".heif", ".hif"))
 """Names taken for pictures in a folder, lower case; a name without any extension is taken too. Content decides."""
+UNREAD_EXTENSIONS = frozenset((".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".3gp", ".wmv",
+                               ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".jxl", ".psd", ".svg"))
+"""Names of videos, raw photos and pictures of other formats: a user who has some in a folder is told that they are not read."""
 ORIENTATION = 0x0112
 """EXIF tag of the orientation, 1 to 8."""
 
+pi_heif.register_heif_opener()
 PIL.Image.init()  # registers every format; open(formats=…) knows no others
 PIL.Image.MAX_IMAGE_PIXELS = None  # `Limits.max_pixels` is checked instead, from the header too
 warnings.filterwarnings("ignore", module="PIL")  # of damaged files, which have a reason here
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 DAMAGE = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, ArithmeticError, LookupError, TypeError,
-          AttributeError, AssertionError, RuntimeError, MemoryError)
+          AttributeError, AssertionError, RuntimeError)
 """What Pillow raises for damaged files."""
 
 
@@ -76,6 +81,8 @@ def decode(data: bytes, limits: Limits) -> PIL.Image.Image:
     try:
         picture.load()
         upright = _upright(_to_srgb(picture), _orientation(picture))
+    except MemoryError:
+        raise BadPicture("unreadable", f"no memory for {width} x {height}") from None
     except DAMAGE as error:
         raise BadPicture("broken_picture", f"{type(error).__name__}: {error}"[:200]) from None
     upright.info.clear()  # Pillow would write a comment on
