@@ -16,9 +16,9 @@ from pathlib import Path
 
 from benchmarks import photos, processes
 from pipeline.stages import RunOptions, extract
-from transforms import children, digests, face_models, inputs
-from transforms.examination import examine
-from transforms.extract import ExtractChunk, ExtractOptions, name_chunk
+from transforms import digests, face_models, inputs
+from transforms.examination import Opened, examine, open_picture
+from transforms.extract import ExtractHandler, ExtractOptions, close_examiners, name_chunk
 
 OPTIONS = ExtractOptions()
 
@@ -26,19 +26,21 @@ OPTIONS = ExtractOptions()
 def loop(folder: str) -> None:
     """The baseline."""
     model = face_models.load(OPTIONS.faces)
-    bounds = face_models.bounds(model.embedder)
     for path in sorted(Path(folder).iterdir()):
         data = path.read_bytes()
-        examine(digests.of_bytes(data), data, model, bounds, OPTIONS)
+        opened = open_picture((digests.of_bytes(data), data), OPTIONS)
+        assert isinstance(opened, Opened)
+        examine([opened], model, OPTIONS)
 
 
 def beamless(folder: str, workdir: str) -> None:
-    """The step's own function, called by nobody but a loop."""
+    """The step's own handler, called by nobody but a loop."""
     embedder = face_models.embedder(OPTIONS.faces)
-    step = ExtractChunk(workdir, OPTIONS, embedder, retry=False)
+    handler = ExtractHandler(workdir, OPTIONS, embedder)
+    examiner = handler.load_model()
     for chunk in inputs.chunks([folder], OPTIONS):
-        list(step.process(name_chunk(chunk, OPTIONS, embedder)))
-    children.close_shared()
+        list(handler.run_inference([name_chunk(chunk, OPTIONS, embedder)], examiner))
+    close_examiners()
 
 
 def beam(folder: str, workdir: str) -> None:

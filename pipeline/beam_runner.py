@@ -16,7 +16,7 @@ RUNNERS = ("DirectRunner", "PrismRunner", "FlinkRunner", "PortableRunner", "Data
 LOCAL = ("DirectRunner",)
 """Runners whose workers see this machine's files."""
 MACHINE = ("OSError", "PermissionError", "ConnectionError", "TimeoutError")
-FAILURES = ("MissingModel", "CannotStart", "NotReady", "OtherSchema")
+FAILURES = ("Failure", "MissingModel", "WrongUsage", "CannotStart", "NotReady", "OtherSchema")
 EXPECTED = re.compile(rf"^[\w.]*?(?P<kind>{'|'.join(MACHINE + FAILURES)}): "
                       r"(?:\[Errno \d+\] )?(?P<what>.*?)(?: \[while running .*\])?$", re.MULTILINE)
 """The line of an error's text, as Beam passes it on from a worker, that says that the machine failed and not the code, or what

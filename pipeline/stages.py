@@ -13,10 +13,10 @@ from pipeline import beam_runner
 from pipeline.funnel import account, bottleneck
 from pipeline.options import from_record, recorded
 from pipeline.progress import shown
-from transforms import children, digests, face_models, inputs
+from transforms import digests, face_models, inputs
 from transforms.cluster import ClusterIdentities, ClusterOptions, embedder_of, identities_part
 from transforms.crops import CropOptions
-from transforms.extract import FOLDERS, ExtractChunks, ExtractOptions, name_chunk
+from transforms.extract import FOLDERS, ExtractChunks, ExtractOptions, close_examiners, name_chunk
 from transforms.failure import Failure
 from transforms.pair import PairOptions, ProposeSamples, drafts_part
 from transforms.parts import NotReady, Parts, join, places, remove, size_of, state_of
@@ -43,11 +43,10 @@ def extract(urls: Iterable[str], workdir: str, options: ExtractOptions, run: Run
             leave_out: Sequence[str] = ()) -> None:
     """Look at every picture of the inputs that no finished part holds yet. `leave_out`: URLs that are no input, though they
     may lie below one. Raises Failure where nothing is usable."""
-    face_models.backend(options.faces)
+    embedder = face_models.embedder(options.faces)
     chunks = inputs.chunks(urls, options, [workdir, *leave_out])
     if not chunks:
         raise Failure(f"no pictures in {' '.join(urls)}: name a folder that holds some, a tar or a manifest")
-    embedder = face_models.embedder(options.faces)
     named = {name.part: name for name in (name_chunk(chunk, options, embedder) for chunk in chunks)}
     done = set(named).intersection(*(Parts(workdir, folder).existing() for folder in FOLDERS))
     transient = {part: _transient(workdir, part) for part in sorted(done)} if retry else {}
@@ -59,7 +58,7 @@ def extract(urls: Iterable[str], workdir: str, options: ExtractOptions, run: Run
             step = ExtractChunks(workdir, options, embedder, retried)
             with shown("extract", sum(parts.values()), "images"):
                 run.run(lambda pipeline: pipeline | todo | step)  # noqa: B023 (called in this turn)
-                children.close_shared()
+                close_examiners()
     for folder in FOLDERS:
         Parts(workdir, folder).commit({PHOTOS: named}, options=recorded(options))
     if not any(Parts(workdir, "images").read(part, ["image_key"]).num_rows for part in named):

@@ -10,10 +10,10 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from schemas.chunk import Chunk, Item
 from tests.builders import EMBEDDER, drawn_photo
-from transforms import children, inputs
+from transforms import inputs
 from transforms.children import Children
 from transforms.examination import Examined, ExamineOptions, examine_in_child, start_child
-from transforms.extract import ExtractChunk, ExtractChunks, ExtractOptions, NamedChunk, name_chunk
+from transforms.extract import ExtractChunks, ExtractHandler, ExtractOptions, NamedChunk, close_examiners, name_chunk
 from transforms.parts import Parts
 from transforms.pictures import BadPicture, encode
 
@@ -30,10 +30,9 @@ def examine_or_die(piece: tuple[str, bytes]) -> Examined | BadPicture:
 @pytest.fixture
 def mortal():
     """Child processes that a poisoned picture ends."""
-    options = ExamineOptions()
-    children.shared(options, lambda: Children(1, examine_or_die, start_child, (options,)))
-    yield
-    children.close_shared()
+    children = Children(1, examine_or_die, start_child, (ExamineOptions(),))
+    yield children
+    children.close()
 
 
 @pytest.fixture
@@ -50,7 +49,7 @@ def test_a_picture_that_kills_twice_is_one_reject(mortal, photos):
     workdir = str(photos / "work")
     chunks = inputs.chunks([str(photos)], OPTIONS)
     named = [name_chunk(chunk, OPTIONS, EMBEDDER) for chunk in chunks]
-    made = [part for one in named for part in ExtractChunk(workdir, OPTIONS, EMBEDDER, retry=False).process(one)]
+    made = list(ExtractHandler(workdir, OPTIONS, EMBEDDER).run_inference(named, mortal))
     assert made == [one.part for one in named]
     images = [row for part in made for row in Parts(workdir, "images").read(part).to_pylist()]
     rejects = {row["uri"]: row for part in made for row in Parts(workdir, "rejects").read(part).to_pylist()}
@@ -60,7 +59,7 @@ def test_a_picture_that_kills_twice_is_one_reject(mortal, photos):
     assert rejects["cut.jpg"]["reason"] == "broken_picture" and not rejects["cut.jpg"]["transient"]
 
 
-def test_it_is_a_transform_for_pipelines_of_ones_own(mortal, photos):
+def test_it_is_a_transform_for_pipelines_of_ones_own(photos):
     workdir = str(photos / "work")
     named = [name_chunk(chunk, OPTIONS, EMBEDDER) for chunk in inputs.chunks([str(photos)], OPTIONS)]
     from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
@@ -68,6 +67,7 @@ def test_it_is_a_transform_for_pipelines_of_ones_own(mortal, photos):
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         made = pipeline | beam.Create(named) | ExtractChunks(workdir, OPTIONS, EMBEDDER)
         assert_that(made, equal_to([one.part for one in named]))
+    close_examiners()
 
 
 def test_the_name_of_a_part_says_what_it_is_made_of():

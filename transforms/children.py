@@ -10,12 +10,12 @@ import os
 import queue
 import signal
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Generic, TypeVar
 
+from transforms.ahead import ahead
 from transforms.failure import Failure
 
 Piece = TypeVar("Piece")
@@ -110,35 +110,11 @@ class Children(Generic[Piece, Result]):
         """Results in the order of the pieces, which are taken at most twice as many ahead as there are children.
 
         Callers in several threads share the children."""
-        ahead: deque[Future[Result | Killed]] = deque()
-        for piece in pieces:
-            ahead.append(self.threads.submit(self._run, piece))
-            if len(ahead) >= 2 * self.count:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+        for _, future in ahead(lambda piece: self.threads.submit(self._run, piece), pieces, 2 * self.count):
+            yield future.result()
 
     def close(self) -> None:
         """End the processes."""
         self.threads.shutdown(wait=True)
         while not self.idle.empty():
             self.idle.get().executor.shutdown(wait=True)
-
-
-_SHARED: dict[Any, Children[Any, Any]] = {}
-_LOCK = threading.Lock()
-
-
-def shared(key: Any, make: Callable[[], Children[Any, Any]]) -> Children[Any, Any]:
-    """The process's one set of children for `key`: threads that run bundles share them."""
-    with _LOCK:
-        if key not in _SHARED:
-            _SHARED[key] = make()
-        return _SHARED[key]
-
-
-def close_shared() -> None:
-    """End all shared children: what a local stage does when it is done, to give their memory back."""
-    with _LOCK:
-        while _SHARED:
-            _SHARED.popitem()[1].close()

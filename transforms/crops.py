@@ -10,7 +10,6 @@ from schemas.crop import Crop
 from schemas.embedder import Bounds
 from schemas.face import Detection
 from transforms import pictures
-from transforms.face_models import FaceModel
 
 MARGINS = {"face": (0.35, 0.45, 0.35), "head": (0.85, 0.80, 1.00), "person": (1.60, 0.90, 5.50)}
 """Rule -> margin at either side, above and below, in heights of the face box (brow to chin). Chosen by eye on faces/dev, so
@@ -74,21 +73,28 @@ def _area(box: np.ndarray) -> float:
     return float(max(0, box[2] - box[0]) * max(0, box[3] - box[1]))
 
 
-def render(picture: PIL.Image.Image, crop: np.ndarray, options: CropOptions) -> PIL.Image.Image:
-    """The reference as it will be written, before JPEG."""
+def render(picture: PIL.Image.Image | np.ndarray, crop: np.ndarray, options: CropOptions) -> PIL.Image.Image:
+    """The reference as it will be written, before JPEG, from a picture or its pixels (uint8 [H, W, 3])."""
     return pictures.resize(pictures.cut(picture, crop), options.ref_size, MAX_UPSCALE)
 
 
-def check(picture: PIL.Image.Image, face_id: str, face: Detection, others: list[Detection], model: FaceModel,
-          bounds: Bounds, options: CropOptions) -> Crop:
-    """Cut, encode as it will be written, look again: exactly one face, the same person, large and sharp enough.
+def cut_out(pixels: np.ndarray, face: Detection, others: list[Detection], bounds: Bounds,
+            options: CropOptions) -> tuple[np.ndarray, np.ndarray]:
+    """A face's crop (float32 [4], whole pixels), and the reference (uint8 [h, w, 3]) as it will be read from its JPEG.
 
     Raises BadCrop."""
     if face.quality < bounds.quality:
         raise BadCrop("low_quality", f"quality {face.quality:.2f} < {bounds.quality:.2f}")
-    crop = rectangle(face.box, [other.box for other in others], *picture.size, options.ref_crop)
-    written = pictures.decode(pictures.encode(render(picture, crop, options)), pictures.UNLIMITED)
-    found = model.analyze([np.asarray(written)])[0]
+    height, width = pixels.shape[:2]
+    crop = rectangle(face.box, [other.box for other in others], width, height, options.ref_crop)
+    written = pictures.encode(render(pixels, crop, options))
+    return crop, np.asarray(pictures.decode(written, pictures.UNLIMITED))
+
+
+def accept(face_id: str, face: Detection, crop: np.ndarray, found: list[Detection], bounds: Bounds) -> Crop:
+    """The crop's record, by the faces found in it: exactly one, the same person, large and sharp enough.
+
+    Raises BadCrop."""
     if not found:
         raise BadCrop("crop_without_face")
     if len(found) > 1:

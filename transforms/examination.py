@@ -1,25 +1,50 @@
-"""One look at one picture: its faces, and which of them can be references.
+"""One look at a picture: its faces, whose body each is on, and which of them can be references.
 
-Runs in child processes, and imports nothing that they do not need: no Beam."""
+Imports no Beam, for it runs in child processes too."""
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from schemas.crop import Crop
-from schemas.embedder import Bounds
 from schemas.face import Detection
 from transforms import face_models, pictures
-from transforms.crops import BadCrop, CropOptions, check
+from transforms.ahead import ahead
+from transforms.crops import BadCrop, CropOptions, accept, cut_out
 from transforms.face_models import FaceModel
 from transforms.pictures import BadPicture, Limits
+
+BATCH = 8
+"""Pictures that models in this process are shown at once; as many again are decoded ahead. Of 12 megapixels each, all of them
+take 0.54 GiB (3 bytes a pixel)."""
+
+Spread = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+"""`map`, or what does the same in threads."""
 
 
 @dataclass(frozen=True)
 class ExamineOptions(Limits, CropOptions):
     faces: str = field(default="dlib", metadata={
-        "help": "face models: dlib (CPU, weights come with pip); default: %(default)s"})
+        "help": "face models: dlib (CPU, weights come with pip) or insightface[:PACK_OR_DIR] (GPU or CPU); "
+                "default: %(default)s"})
+    device: str = field(default="auto", metadata={
+        "help": "where models run that can choose: cpu, cuda or cuda:N; default: a GPU if there is one", "recorded": False})
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A picture that was decoded."""
+
+    image_key: str
+    pixels: np.ndarray
+    """uint8 [H, W, 3], RGB, upright."""
+    perceptual_hash: int
 
 
 @dataclass(frozen=True)
@@ -36,19 +61,77 @@ class Examined:
     """face_id and why the face cannot be a reference."""
 
 
-def examine(image_key: str, data: bytes, model: FaceModel, bounds: Bounds, options: ExamineOptions) -> Examined:
-    """Decode, find and embed faces, cut and check their crops. Raises BadPicture."""
-    picture = pictures.decode(data, options)
-    faces = model.analyze([np.asarray(picture)])[0]
-    crops: list[Crop] = []
-    dropped: list[tuple[str, BadCrop]] = []
-    for n, face in enumerate(faces):
-        face_id = f"{image_key}:{n}"
+def open_picture(piece: tuple[str, bytes], limits: Limits) -> Opened | BadPicture:
+    """Decode a file, given as its image_key and its bytes."""
+    image_key, data = piece
+    try:
+        picture = pictures.decode(data, limits)
+    except BadPicture as bad:
+        return bad
+    return Opened(image_key, np.asarray(picture), pictures.perceptual_hash(picture))
+
+
+def examine(opened: Sequence[Opened], model: FaceModel, options: ExamineOptions, spread: Spread = map) -> list[Examined]:
+    """Find and embed the faces of a batch of pictures, cut and check their crops.
+
+    `spread` does what needs no model."""
+    bounds = face_models.bounds(model.embedder)
+    faces = model.analyze([one.pixels for one in opened])
+    each = [(at, n) for at, found in enumerate(faces) for n in range(len(found))]
+
+    def cut(place: tuple[int, int]) -> tuple[np.ndarray, np.ndarray] | BadCrop:
+        at, n = place
+        others = faces[at][:n] + faces[at][n + 1:]
         try:
-            crops.append(check(picture, face_id, face, faces[:n] + faces[n + 1:], model, bounds, options))
+            return cut_out(opened[at].pixels, faces[at][n], others, bounds, options)
         except BadCrop as bad:
-            dropped.append((face_id, bad))
-    return Examined(*picture.size, pictures.perceptual_hash(picture), tuple(faces), tuple(crops), tuple(dropped))
+            return bad
+
+    tried = dict(zip(each, spread(cut, each), strict=True))
+    written = {place: made for place, made in tried.items() if not isinstance(made, BadCrop)}
+    seen = dict(zip(written, model.analyze([pixels for _, pixels in written.values()]), strict=True))
+    crops: list[list[Crop]] = [[] for _ in opened]
+    dropped: list[list[tuple[str, BadCrop]]] = [[] for _ in opened]
+    for (at, n), made in tried.items():
+        face_id = f"{opened[at].image_key}:{n}"
+        try:
+            if isinstance(made, BadCrop):
+                raise made
+            crops[at].append(accept(face_id, faces[at][n], made[0], seen[at, n], bounds))
+        except BadCrop as bad:
+            dropped[at].append((face_id, bad))
+    return [Examined(one.pixels.shape[1], one.pixels.shape[0], one.perceptual_hash, tuple(faces[at]), tuple(crops[at]),
+                     tuple(dropped[at])) for at, one in enumerate(opened)]
+
+
+class InProcess:
+    """Examines in this process: threads decode the next pictures and cut crops while models look at a batch.
+
+    Batches are of pictures that follow each other, whoever else uses the models meanwhile."""
+
+    def __init__(self, options: ExamineOptions) -> None:
+        self.options, self.model = options, face_models.load(options.faces, options.device)
+        self.threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="pictures")
+
+    def map(self, pieces: Iterable[tuple[str, bytes]]) -> Iterator[Examined | BadPicture]:
+        """What is found in each file, given as its image_key and its bytes, in order."""
+        submit = partial(self.threads.submit, partial(open_picture, limits=self.options))
+        batch: list[Opened | BadPicture] = []
+        for _, future in ahead(submit, pieces, BATCH):
+            batch.append(future.result())
+            if len(batch) == BATCH:
+                yield from self._examine(batch)
+                batch = []
+        yield from self._examine(batch)
+
+    def _examine(self, batch: list[Opened | BadPicture]) -> Iterator[Examined | BadPicture]:
+        good = [one for one in batch if isinstance(one, Opened)]
+        found = iter(examine(good, self.model, self.options, self.threads.map))
+        for one in batch:
+            yield next(found) if isinstance(one, Opened) else one
+
+    def close(self) -> None:
+        self.threads.shutdown()
 
 
 _model: FaceModel
@@ -58,12 +141,9 @@ _options: ExamineOptions
 def start_child(options: ExamineOptions) -> None:
     """Once in a child process: its model, on one thread, for there is a child a core."""
     global _model, _options
-    _model, _options = face_models.load(options.faces), options
+    _model, _options = face_models.load(options.faces, options.device), options
 
 
 def examine_in_child(piece: tuple[str, bytes]) -> Examined | BadPicture:
-    image_key, data = piece
-    try:
-        return examine(image_key, data, _model, face_models.bounds(_model.embedder), _options)
-    except BadPicture as bad:
-        return bad
+    opened = open_picture(piece, _options)
+    return opened if isinstance(opened, BadPicture) else examine([opened], _model, _options)[0]

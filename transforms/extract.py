@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
+from apache_beam.ml.inference.base import ModelHandler, RunInference
 
 from schemas.chunk import Chunk, Item
 from schemas.crop import Crop, crops_schema
@@ -21,8 +24,9 @@ from schemas.face import Face, faces_schema
 from schemas.image import IMAGES, Image
 from schemas.reject import REJECTS, Reject
 from schemas.table import to_table
-from transforms import children, digests, face_models, progress, reading
-from transforms.examination import Examined, ExamineOptions, examine_in_child, start_child
+from transforms import digests, face_models, progress, reading
+from transforms.children import Children, Killed
+from transforms.examination import Examined, ExamineOptions, InProcess, examine_in_child, start_child
 from transforms.inputs import IngestOptions
 from transforms.parts import SCHEMA_VERSION, Parts
 from transforms.pictures import BadPicture
@@ -94,21 +98,52 @@ class ChunkRows:
                 "rejects": to_table(sorted(self.rejects, key=lambda row: (row.uri, row.reason, row.detail)), REJECTS)}
 
 
-class ExtractChunk(beam.DoFn):
-    """One chunk: read, examine in child processes, write its four parts."""
+Examiner: TypeAlias = InProcess | Children[tuple[str, bytes], Examined | BadPicture]
+"""What looks at pictures; several threads may share it."""
+_open: dict[ExtractOptions, Examiner] = {}
+_LOCK = threading.Lock()
 
-    def __init__(self, workdir: str, options: ExtractOptions, embedder: Embedder, retry: bool) -> None:
+
+def open_examiner(options: ExtractOptions) -> Examiner:
+    """The process's one examiner for these options: in child processes where the models want it, else here."""
+    with _LOCK:
+        if options not in _open:
+            own = ExamineOptions(**{field.name: getattr(options, field.name) for field in dataclasses.fields(ExamineOptions)})
+            _open[options] = (Children(options.processes(), examine_in_child, start_child, (own,))
+                              if face_models.backend(options.faces).in_children else InProcess(own))
+        return _open[options]
+
+
+def close_examiners() -> None:
+    """End what is open: what a local stage does when it is done, to give the models' memory back."""
+    with _LOCK:
+        while _open:
+            _open.popitem()[1].close()
+
+
+class ExtractHandler(ModelHandler[NamedChunk, str, Examiner]):
+    """A chunk at a time: read, examine, write its four parts, give their name. The model is loaded once a process."""
+
+    def __init__(self, workdir: str, options: ExtractOptions, embedder: Embedder, retry: bool = False) -> None:
+        super().__init__(min_batch_size=1, max_batch_size=1)  # a chunk is a batch already
         self.workdir, self.options, self.embedder, self.retry = workdir, options, embedder, retry
 
-    def process(self, named: NamedChunk) -> Iterator[str]:
+    def load_model(self) -> Examiner:
+        return open_examiner(self.options)
+
+    def run_inference(self, batch: Sequence[NamedChunk], model: Examiner, inference_args: object = None) -> Iterator[str]:
+        for named in batch:
+            yield self._write(named, model)
+
+    def _write(self, named: NamedChunk, examiner: Examiner) -> str:
         chunk = named.chunk
         again = self._transient(named) if self.retry else None
-        tables = self._extract(chunk, again).tables(self.embedder)
+        tables = self._extract(chunk, again, examiner).tables(self.embedder)
         if again is not None:
             tables = {folder: self._merge(named.part, folder, tables[folder], again) for folder in FOLDERS}
         for folder in FOLDERS:
             Parts(self.workdir, folder).write(named.part, tables[folder])
-        yield named.part
+        return named.part
 
     def _transient(self, named: NamedChunk) -> set[str] | None:
         """Uris of the chunk that failed and may succeed now; None where the chunk is to be worked on whole."""
@@ -130,7 +165,7 @@ class ExtractChunk(beam.DoFn):
         keys = {"images": ("image_key", "uri"), "rejects": ("uri", "reason", "detail")}.get(folder, ("face_id",))
         return table.sort_by([(key, "ascending") for key in keys]).combine_chunks()
 
-    def _extract(self, chunk: Chunk, only: set[str] | None) -> ChunkRows:
+    def _extract(self, chunk: Chunk, only: set[str] | None, examiner: Examiner) -> ChunkRows:
         rows = ChunkRows()
         first: dict[str, Item] = {}
         copies: dict[str, list[Item]] = {}
@@ -158,9 +193,9 @@ class ExtractChunk(beam.DoFn):
                 waiting.append(key)
                 yield key, read.data
 
-        for seen in self._children().map(pieces()):
+        for seen in examiner.map(pieces()):
             key = waiting.popleft()
-            outcome[key] = BadPicture("killed_worker", "twice") if isinstance(seen, children.Killed) else seen
+            outcome[key] = BadPicture("killed_worker", "twice") if isinstance(seen, Killed) else seen
             progress.advance("extract")
         for key, seen in outcome.items():  # only now every copy is known
             if isinstance(seen, BadPicture):
@@ -171,12 +206,6 @@ class ExtractChunk(beam.DoFn):
             for item in copies.get(key, ()):
                 rows.add_copy(chunk.root, item, key, seen)
         return rows
-
-    def _children(self) -> children.Children[tuple[str, bytes], Examined | BadPicture]:
-        options = ExamineOptions(**{field.name: getattr(self.options, field.name)
-                                    for field in dataclasses.fields(ExamineOptions)})
-        return children.shared(options, lambda: children.Children(
-            self.options.processes(), examine_in_child, start_child, (options,)))
 
 
 @dataclass
@@ -192,4 +221,4 @@ class ExtractChunks(beam.PTransform):
     def expand(self, chunks: beam.PCollection[NamedChunk]) -> beam.PCollection[str]:
         return (chunks
                 | "Spread" >> beam.Reshuffle()  # chunks, on any worker
-                | "Extract" >> beam.ParDo(ExtractChunk(self.workdir, self.options, self.embedder, self.retry)))
+                | "Extract" >> RunInference(ExtractHandler(self.workdir, self.options, self.embedder, self.retry)))

@@ -135,9 +135,11 @@ def resize(picture: PIL.Image.Image, longest: int, max_scale: float = 1.0) -> PI
     return picture if size == picture.size else picture.resize(size, PIL.Image.Resampling.LANCZOS)
 
 
-def cut(picture: PIL.Image.Image, box: np.ndarray) -> PIL.Image.Image:
-    """The part of a picture inside a box of whole pixels x0 y0 x1 y1."""
+def cut(picture: PIL.Image.Image | np.ndarray, box: np.ndarray) -> PIL.Image.Image:
+    """The part of a picture, or of its pixels (uint8 [H, W, 3]), inside a box of whole pixels x0 y0 x1 y1."""
     x0, y0, x1, y1 = (int(value) for value in box)
+    if isinstance(picture, np.ndarray):
+        return PIL.Image.fromarray(picture[y0:y1, x0:x1])
     return picture.crop((x0, y0, x1, y1))
 
 

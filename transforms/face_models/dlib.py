@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 
 from schemas.embedder import Bounds, Embedder
 from schemas.face import Detection
+from transforms.face_models.quality import product, sharpness
 from transforms.failure import WrongUsage
 
 BOUNDS = Bounds(
@@ -83,8 +83,8 @@ def embedder(argument: str) -> Embedder:
                     license="CC0-1.0; landmarks (iBUG 300-W): not for commercial use", dimensions=len(MEAN))
 
 
-def load(argument: str) -> DlibFaces:
-    """The backend. Raises as `embedder` does."""
+def load(argument: str, device: str) -> DlibFaces:
+    """The backend, on the processor whatever the device: the wheels of dlib-bin know no other. Raises as `embedder` does."""
     return DlibFaces(embedder(argument))
 
 
@@ -159,7 +159,7 @@ class DlibFaces:
             box=box.astype(np.float32),
             keypoints=_keypoints(landmarks),
             detection_score=float(score),
-            quality=_quality(float(min(box[2:] - box[:2])), _sharpness(chip), float(agreement), float(score)),
+            quality=_quality(float(min(box[2:] - box[:2])), sharpness(chip), float(agreement), float(score)),
             embedding=(mean / np.linalg.norm(mean)).astype(np.float32))
 
     def _fit(self, picture: np.ndarray, box: np.ndarray) -> np.ndarray:
@@ -194,23 +194,14 @@ class DlibFaces:
         return middle - 0.5 + (mean - (FIT_PIXELS - 1) / 2) @ turn.T * (2 * side / FIT_PIXELS), float(unsteadiness)
 
 
-def _quality(side: float, sharpness: float, agreement: float, score: float) -> float:
+def _quality(side: float, fine: float, agreement: float, score: float) -> float:
     """Trust in an embedding, in [0, 1]: a product of four factors, each rising to 1.
 
-    The box's side in pixels over 100, the face's width in a chip; `_sharpness` over 0.25, the dev set's median; `agreement`,
-    the cosine of the embeddings of the chip and of its mirror image, from 0.7 to 0.95, dev's median (5 % lie below 0.90): it
-    falls for turned and covered faces and where the landmarks are wrong; HOG's score from -1 to 1.
+    The box's side in pixels over 100, the face's width in a chip; `fine`, its `sharpness`, over 0.25, the dev set's median;
+    `agreement`, the cosine of the embeddings of the chip and of its mirror image, from 0.7 to 0.95, dev's median (5 % lie below
+    0.90): it falls for turned and covered faces and where the landmarks are wrong; HOG's score from -1 to 1.
     """
-    factors = side / 100, sharpness / 0.25, (agreement - 0.7) / 0.25, (score + 1) / 2
-    return float(np.prod(np.clip(factors, 0, 1)))
-
-
-def _sharpness(chip: np.ndarray) -> float:
-    """Share of the contrast that is finer than 2 pixels (Gaussian sigma), in the middle of a chip (uint8 [150, 150, 3])."""
-    gray = chip.mean(axis=2)
-    middle = (slice(30, 120),) * 2
-    contrast = gray[middle].std()
-    return float((gray - gaussian_filter(gray, 2))[middle].std() / contrast) if contrast > 0 else 0.0
+    return product(side / 100, fine / 0.25, (agreement - 0.7) / 0.25, (score + 1) / 2)
 
 
 def _keypoints(landmarks: np.ndarray) -> np.ndarray:
