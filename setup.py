@@ -23,7 +23,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["pipeline", "pipeline.*", "transforms", "transforms.*", "schemas", "schemas.*"]),
-    package_data={"pipeline": ["*.jinja"], "transforms.face_models": ["*.npy"]},
+    package_data={"pipeline": ["*.jinja", "*.jpg"], "transforms.face_models": ["*.npy"]},
     install_requires=BASE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["umo-dataset=pipeline.__main__:main"]},

@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks import photos, processes
 from pipeline.stages import RunOptions, extract
 from transforms import digests, face_models, inputs
-from transforms.examination import Opened, examine, open_picture
+from transforms.examination import Models, Opened, examine, open_picture
 from transforms.extract import ExtractHandler, ExtractOptions, close_examiners, name_chunk
 
 OPTIONS = ExtractOptions()
@@ -25,12 +25,12 @@ OPTIONS = ExtractOptions()
 
 def loop(folder: str) -> None:
     """The baseline."""
-    model = face_models.load(OPTIONS.faces)
+    models = Models(OPTIONS)
     for path in sorted(Path(folder).iterdir()):
         data = path.read_bytes()
         opened = open_picture((digests.of_bytes(data), data), OPTIONS)
         assert isinstance(opened, Opened)
-        examine([opened], model, OPTIONS)
+        examine([opened], models, OPTIONS)
 
 
 def beamless(folder: str, workdir: str) -> None:

@@ -22,6 +22,8 @@ LICENSE_NAME = "photos-keep-their-own-licences"
 LICENSE_DETAILS = ("No licence is granted here. Every photo keeps the licence of its author, which stands in each "
                    "sample's JSON where it is known and is empty where it is not; embeddings and boxes come from "
                    "models, under their own licences.")
+NOT_COMMERCIAL = re.compile("non-commercial|not for commercial")
+"""In a model's licence: the dataset's own licence field says so too."""
 MADE_UP = ("composite", "generated")
 """Values of a sample's `source` that are no photo and no frame of a video."""
 
@@ -39,7 +41,7 @@ def front_matter(about: dict[str, Any]) -> dict[str, Any]:
     configs = configs_of(about)
     return {
         "pretty_name": "Photos of several people with a reference of each (umo-dataset)",
-        "license": "other", "license_name": LICENSE_NAME, "license_details": LICENSE_DETAILS,
+        "license": "other", "license_name": _license_name(about), "license_details": license_details(about),
         "language": ["en"], "task_categories": ["text-to-image", "image-to-image"],
         "tags": ["webdataset", "identity-preserving-generation", "subject-driven-generation", "multi-identity",
                  "faces"],
@@ -49,6 +51,18 @@ def front_matter(about: dict[str, Any]) -> dict[str, Any]:
                     for count, splits in configs.items()],
         "dataset_info": [_info(count, splits) for count, splits in configs.items()],
     }
+
+
+def _license_name(about: dict[str, Any]) -> str:
+    excluded = any(NOT_COMMERCIAL.search(model["license"]) for model in about["models"].values())
+    return LICENSE_NAME + ("-models-exclude-commercial-use" if excluded else "")
+
+
+def license_details(about: dict[str, Any]) -> str:
+    """What may be done with the dataset, with the licence of each model that it was made by."""
+    return LICENSE_DETAILS + " Models: " + "; ".join(
+        f"{use} by {model['backend']}/{model['name']}, {model['license'] or 'not stated'}"
+        for use, model in about["models"].items()) + "."
 
 
 def configs_of(about: dict[str, Any]) -> dict[int, dict[str, list[dict[str, Any]]]]:

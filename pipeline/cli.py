@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from pipeline import beam_runner, build, doctor, options, report, verify
+from pipeline.doctor import DoctorOptions
 from pipeline.lock import locked
 from pipeline.stages import RunOptions
 from transforms.cluster import ClusterOptions
@@ -83,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
         if name == "verify":
             one.add_argument("--deep", action="store_true", help=(
                 "decode every picture and look for its faces again; default: files, sums and meaning of the JSON"))
-    command("doctor", "what is installed, which weights are there, and what mends what is missing")
+    command("doctor", "what is installed, which weights are there, and what mends what is missing", DoctorOptions)
     return top
 
 
@@ -152,7 +153,7 @@ def run(command: Command) -> None:
         case "verify":
             verify.verify(values.output, values.deep)
         case "doctor":
-            doctor.doctor()
+            doctor.doctor(options.of(DoctorOptions, values))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -48,7 +48,7 @@ def croissant(about: dict[str, Any]) -> dict[str, Any]:
         "description": (f"{counts['samples']} samples of {counts['identities']} people: a prompt, a target that shows "
                         "several people, and a reference of each from another photo, with the face embeddings that "
                         "prove which is whose."),
-        "license": card.LICENSE_DETAILS, "version": f"{about['schema'].rpartition('/')[2]}.0.0",
+        "license": card.license_details(about), "version": f"{about['schema'].rpartition('/')[2]}.0.0",
         "citeAs": "UMO: Scaling Multi-Identity Consistency for Image Customization via Matching Reward, "
                   "arXiv:2509.06818",
         "keywords": ["multi-identity image customization", "faces", "webdataset"],

@@ -2,11 +2,10 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -14,14 +13,15 @@ import pyarrow.compute as pc
 
 from pipeline import card, croissant, funnel
 from pipeline.funnel import Step
+from pipeline.packages import version
 from schemas.sample import SCHEMA
-from transforms import face_models
+from transforms import face_models, person_models
 from transforms.cluster import embedder_of
 from transforms.failure import Failure
 from transforms.parts import Parts, filesystem, get, join, put, remove
 
-LIBRARIES = ("apache-beam", "dlib-bin", "numpy", "pillow", "pyarrow", "scipy")
-"""Whose versions can change a byte of a dataset."""
+LIBRARIES = ("apache-beam", "numpy", "pillow", "pyarrow", "scipy")
+"""Whose versions can change a byte of any dataset; the models' packages are added."""
 SHARD = re.compile(r"^refs-\d+/(train|val|test)-\d{6}\.(tar|parquet)$")
 BESIDE = ("README.md", "dataset.json", "croissant.json", "report.html", "funnel.json")
 
@@ -79,6 +79,11 @@ def _read_or_none(url: str) -> bytes | None:
 def describe(workdir: str) -> dict[str, Any]:
     """All that is known of the dataset, as `dataset.json` has it."""
     embedder = embedder_of(workdir)
+    faces = Parts(workdir, "faces")
+    models: dict[str, dict[str, Any]] = {"faces": {**dataclasses.asdict(embedder),
+                                                   "bounds": dataclasses.asdict(face_models.bounds(embedder))}}
+    if persons := faces.schema(faces.parts()[0]).metadata.get(b"person_model"):
+        models["persons"] = json.loads(persons)
     shards = [shard for shard in Parts(workdir, "shards").read_all().drop_columns(["part", "content"]).to_pylist()
               if shard["samples"]]
     shards.sort(key=lambda shard: shard["path"])
@@ -93,14 +98,20 @@ def describe(workdir: str) -> dict[str, Any]:
         "schema": SCHEMA,
         "options": {stage: Parts(workdir, folder).options() for stage, folder in (
             ("extract", "images"), ("cluster", "identities"), ("pair", "samples"), ("write", "shards"))},
-        "models": {"faces": {**dataclasses.asdict(embedder),
-                             "bounds": dataclasses.asdict(face_models.bounds(embedder))}},
-        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "models": models,
+        "libraries": _versions(model["backend"] for model in models.values()),
         "counts": {"samples": sum(samples.values()), "by_config_and_split": dict(sorted(samples.items())),
                    "by_source": dict(sorted(Counter(written["source"].to_pylist()).items())),
                    "identities": len(pc.unique(pc.struct_field(people, "identity")))},
         "shards": shards,
     }
+
+
+def _versions(backends: Iterable[str]) -> dict[str, str]:
+    """Versions of what can change a byte: ours and those of the models' backends, as far as they are installed."""
+    tables = (face_models.BACKENDS, person_models.BACKENDS)
+    names = {package for backend in backends for table in tables if backend in table for package in table[backend].packages}
+    return {name: found for name in sorted({*LIBRARIES, *names}) if (found := version(name))}
 
 
 def _details_of_lost(workdir: str) -> list[str]:

@@ -1,42 +1,95 @@
-"""What is installed, which weights are there, and the command that mends what is missing."""
+"""What is installed, which weights are there, how fast they are here, and the command that mends what is missing."""
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
 
-from transforms import face_models
+import numpy as np
+
+from pipeline.packages import version
+from schemas.embedder import Embedder
+from schemas.person import Weights
+from transforms import face_models, person_models, pictures
 from transforms.failure import Failure
 
-EXTRAS = {"train": ("torch",), "dev": ("datasets", "mlcroissant", "pytest", "webdataset")}
+EXTRAS = {"train": ("torch",), "gpu": ("insightface", "onnxruntime", "ultralytics"),
+          "dev": ("datasets", "mlcroissant", "pytest", "webdataset")}
 """Extra -> the packages that only it brings."""
+PICTURE = Path(__file__).with_name("astronaut.jpg")
+"""What models are timed on: 512 x 512 pixels, one face. Eileen Collins, by NASA, in the public domain; taken from the data of
+scikit-image."""
+SECONDS = 1.0
+"""That a model is timed for, after one look that does not count."""
+Look: TypeAlias = Callable[[Sequence[np.ndarray]], Any]
+"""What a model does with pictures."""
 
 
-def doctor() -> None:
-    """Print the state of this machine. Raises Failure where the default face model cannot be used."""
+@dataclass(frozen=True)
+class DoctorOptions:
+    faces: str | None = field(default=None, metadata={
+        "help": "face models to look at, BACKEND[:ARGUMENT] as for extract; default: all backends"})
+    persons: str | None = field(default=None, metadata={
+        "help": "person detection to look at, BACKEND[:ARGUMENT] as for extract; default: all backends"})
+    device: str = field(default="auto", metadata={
+        "help": "where models run that can choose: cpu, cuda or cuda:N; default: a GPU if there is one"})
+
+
+def doctor(options: DoctorOptions) -> None:
+    """Print the state of this machine. Raises Failure where the models asked for, else the default ones, cannot be used."""
     print(f"{'python':<14}{platform.python_version()}, {os.cpu_count()} cores")
     for name in ("apache-beam", "numpy", "pillow", "pyarrow", "fsspec"):
-        print(f"{name:<14}{importlib.metadata.version(name)}")
-    missing = []
-    for name in sorted(face_models.BACKENDS):
-        try:
-            about = face_models.load(name).embedder
-        except face_models.MissingModel as error:
-            missing.append(str(error))
-            print(f"--faces {name}: {error}")
-            continue
-        print(f"--faces {name}: {about.name}, sha256 {about.sha256}, licence {about.license}")
+        print(f"{name:<14}{version(name)}")
     for extra, packages in EXTRAS.items():
-        absent = [package for package in packages if not _installed(package)]
-        print(f"extra {extra}: " + (f"{', '.join(absent)} not installed: pip install 'umo-dataset[{extra}]'" if absent
-                                    else "installed"))
-    if missing:
-        raise Failure(missing[0])
+        absent = [package for package in packages if version(package) is None]
+        print(f"extra {extra + ':':<8}" + (f"{', '.join(absent)} not installed: pip install 'umo-dataset[{extra}]'" if absent
+                                           else "installed"))
+    needed = {f"--faces {options.faces or 'dlib'}", *([f"--persons {options.persons}"] if options.persons else [])}
+    looks: dict[str, Callable[[], tuple[Embedder | Weights, Look]]] = {}
+    for name in [options.faces] if options.faces else sorted(face_models.BACKENDS):
+        looks[f"--faces {name}"] = partial(_faces, name, options.device)
+    for name in [options.persons] if options.persons else sorted(person_models.BACKENDS):
+        looks[f"--persons {name}"] = partial(_persons, name, options.device)
+    faults = {flag: _tell(flag, look) for flag, look in looks.items()}
+    for flag in sorted(needed):
+        if fault := faults.get(flag):
+            raise Failure(fault)
 
 
-def _installed(package: str) -> bool:
+def _faces(name: str, device: str) -> tuple[Embedder, Look]:
+    return face_models.embedder(name), face_models.load(name, device).analyze
+
+
+def _persons(name: str, device: str) -> tuple[Weights, Look]:
+    model = person_models.load(name, device)
+    if model is None:
+        raise Failure("no person detection")
+    return model.weights, model.detect
+
+
+def _tell(flag: str, load: Callable[[], tuple[Embedder | Weights, Look]]) -> str:
+    """Print the state of one backend; what is wrong with it, '' where nothing is."""
     try:
-        importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+        about, look = load()
+    except Failure as fault:
+        print(f"{flag}: {fault}")
+        return str(fault)
+    print(f"{flag}: {about.name}, licence {about.license}, sha256 {about.sha256}\n"
+          f"{'':<14}{_rate(look):.2f} images/s of {PICTURE.name}, one at a time")
+    return ""
+
+
+def _rate(look: Look) -> float:
+    """Pictures a second that a model looks at, one at a time."""
+    picture = np.asarray(pictures.decode(PICTURE.read_bytes(), pictures.UNLIMITED))
+    look([picture])
+    start, count = time.monotonic(), 0
+    while time.monotonic() - start < SECONDS:
+        look([picture])
+        count += 1
+    return count / (time.monotonic() - start)

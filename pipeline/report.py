@@ -37,7 +37,6 @@ TAG = 22
 """Side of a box's number tag, pixels of the thumbnail."""
 MAX_ROWS = 40
 """Of a table of unlimited length (licences, shards); the rest is in `dataset.json`."""
-"""Shards hold pictures that `extract` has checked."""
 KEPT_ARE = {
     "images": "pictures that can be read",
     "crops": "faces good enough to be cut out as a reference; the others still count in a target",

@@ -13,7 +13,7 @@ from pipeline import beam_runner
 from pipeline.funnel import account, bottleneck
 from pipeline.options import from_record, recorded
 from pipeline.progress import shown
-from transforms import digests, face_models, inputs
+from transforms import digests, face_models, inputs, person_models
 from transforms.cluster import ClusterIdentities, ClusterOptions, embedder_of, identities_part
 from transforms.crops import CropOptions
 from transforms.extract import FOLDERS, ExtractChunks, ExtractOptions, close_examiners, name_chunk
@@ -43,11 +43,11 @@ def extract(urls: Iterable[str], workdir: str, options: ExtractOptions, run: Run
             leave_out: Sequence[str] = ()) -> None:
     """Look at every picture of the inputs that no finished part holds yet. `leave_out`: URLs that are no input, though they
     may lie below one. Raises Failure where nothing is usable."""
-    embedder = face_models.embedder(options.faces)
+    embedder, persons = face_models.embedder(options.faces), person_models.weights(options.persons)
     chunks = inputs.chunks(urls, options, [workdir, *leave_out])
     if not chunks:
         raise Failure(f"no pictures in {' '.join(urls)}: name a folder that holds some, a tar or a manifest")
-    named = {name.part: name for name in (name_chunk(chunk, options, embedder) for chunk in chunks)}
+    named = {name.part: name for name in (name_chunk(chunk, options, embedder, persons) for chunk in chunks)}
     done = set(named).intersection(*(Parts(workdir, folder).existing() for folder in FOLDERS))
     transient = {part: _transient(workdir, part) for part in sorted(done)} if retry else {}
     new = {part: len(named[part].chunk.items) for part in sorted(named.keys() - done)}
@@ -55,7 +55,7 @@ def extract(urls: Iterable[str], workdir: str, options: ExtractOptions, run: Run
     for parts, retried in ((new, False), (again, True)):
         if parts:
             todo = beam.Create([named[part] for part in parts])
-            step = ExtractChunks(workdir, options, embedder, retried)
+            step = ExtractChunks(workdir, options, embedder, persons, retried)
             with shown("extract", sum(parts.values()), "images"):
                 run.run(lambda pipeline: pipeline | todo | step)  # noqa: B023 (called in this turn)
                 close_examiners()

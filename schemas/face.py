@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.embedder import Embedder
+from schemas.person import Weights
 from schemas.table import fixed
 
 
@@ -15,7 +16,8 @@ class Detection:
     """One face as a face model sees it in one picture."""
 
     box: np.ndarray
-    """float32 [4], pixels of the picture, x0 y0 x1 y1, brow to chin; may reach over the edge by a few pixels."""
+    """float32 [4], pixels of the picture, x0 y0 x1 y1, from brow or forehead, as the detector has it, to chin; may reach over
+    the edge by a few pixels."""
     keypoints: np.ndarray
     """float32 [10], pixels: x, y of left eye, right eye, nose, left and right mouth corner, as seen in the picture."""
     detection_score: float
@@ -60,12 +62,16 @@ class Face:
     """float32 [4], pixels of the upright image; None where unknown."""
     embedding: np.ndarray
     """float32 [D], unit length."""
+    person_mask: bytes | None = None
+    """Which of the whole pixels of `person_box` show the person, see `schemas.person.encode_mask`; None where unknown."""
 
 
-def faces_schema(embedder: Embedder) -> pa.Schema:
-    """Columns of `faces`; the metadata names the embedding model."""
+def faces_schema(embedder: Embedder, persons: Weights | None = None) -> pa.Schema:
+    """Columns of `faces`; the metadata names the embedding model, and the person model where there was one."""
+    made_by = {"embedding_model": embedder.to_json(), **({"person_model": persons.to_json()} if persons else {})}
     return pa.schema([
         ("face_id", pa.string()), ("image_key", pa.string()), ("group", pa.string()), ("clip", pa.string()),
         ("timestamp", pa.float64()), ("box", fixed(4)), ("keypoints", fixed(10)), ("detection_score", pa.float32()),
         ("quality", pa.float32()), ("person_box", pa.list_(pa.float32())), ("embedding", fixed(embedder.dimensions)),
-    ], metadata={"embedding_model": embedder.to_json()})
+        ("person_mask", pa.binary()),
+    ], metadata=made_by)

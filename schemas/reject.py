@@ -34,6 +34,7 @@ REASONS = {
     "too_small": Reason("images", "its shorter side is too short", "--min-side"),
     "killed_worker": Reason("images", "it ended the process that looked at it, twice",
                             "look at the picture; then --retry-rejects", transient=True),
+    "model_failed": Reason("images", "a model failed on it", "look at the picture; then --retry-rejects", transient=True),
     "duplicate": Reason("images", "the same bytes lie elsewhere too", ""),
     "low_quality": Reason("crops", "the face is too small, blurred or turned", "larger or sharper photos"),
     "crop_without_face": Reason("crops", "no face is found in the reference crop as it would be written", "--ref-crop"),

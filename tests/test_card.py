@@ -110,7 +110,19 @@ def test_datasets_parses_the_front_matter() -> None:
 def test_the_hub_parses_the_front_matter() -> None:
     hub = pytest.importorskip("huggingface_hub")
     data = hub.DatasetCard(card.card(ABOUT, STEPS)).data
-    assert data.license == "other" and data.license_name == card.LICENSE_NAME
+    assert data.license == "other" and data.license_name.startswith(card.LICENSE_NAME)
+
+
+@pytest.mark.parametrize(("license", "excluded"), [
+    ("non-commercial research only (insightface model zoo)", True), ("MIT (YuNet), Apache-2.0 (SFace)", False),
+    ("CC0-1.0; landmarks (iBUG 300-W): not for commercial use", True), ("", False)])
+def test_the_licence_field_says_what_the_models_exclude(license, excluded) -> None:
+    persons = {"backend": "ultralytics", "name": "n.pt", "sha256": "0" * 64, "license": "AGPL-3.0"}
+    about = ABOUT | {"models": {"faces": ABOUT["models"]["faces"] | {"license": license}, "persons": persons}}
+    matter = front(card.card(about, STEPS))
+    assert matter["license_name"].endswith("-models-exclude-commercial-use") is excluded
+    assert (license or "not stated") in matter["license_details"] and "AGPL-3.0" in matter["license_details"]
+    assert matter["license_details"] == croissant.croissant(about)["license"]
 
 
 def test_croissant_has_every_file_with_its_digest() -> None:

@@ -3,17 +3,26 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Sequence
+from pathlib import Path
 
 import apache_beam as beam
+import numpy as np
+import PIL.Image
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
 from schemas.chunk import Chunk, Item
+from schemas.face import Detection
+from schemas.person import Weights
+from tests import insightface_weights
 from tests.builders import EMBEDDER, drawn_photo
 from transforms import inputs
 from transforms.children import Children
-from transforms.examination import Examined, ExamineOptions, examine_in_child, start_child
+from transforms.examination import Examined, ExamineOptions, InProcess, examine_in_child, start_child
 from transforms.extract import ExtractChunks, ExtractHandler, ExtractOptions, NamedChunk, close_examiners, name_chunk
+from transforms.face_models import FaceModel
+from transforms.failure import Failure
 from transforms.parts import Parts
 from transforms.pictures import BadPicture, encode
 
@@ -70,14 +79,55 @@ def test_it_is_a_transform_for_pipelines_of_ones_own(photos):
     close_examiners()
 
 
+class Fussy:
+    """A face model that fails on small pictures, alone and in a batch, and on all of them where it is told to."""
+
+    def __init__(self, model: FaceModel, always: bool) -> None:
+        self.embedder, self.model, self.always = model.embedder, model, always
+
+    def analyze(self, pictures: Sequence[np.ndarray]) -> list[list[Detection]]:
+        if self.always or any(max(picture.shape) < 100 for picture in pictures):
+            raise ValueError("a picture that I cannot take")
+        return self.model.analyze(pictures)
+
+
+def fussy(folder: Path, always: bool) -> tuple[InProcess, ExtractHandler, list[NamedChunk]]:
+    """What examines and is run, and chunks of three good pictures and a small one."""
+    options = ExtractOptions(faces=f"insightface:{insightface_weights.write_pack(folder / 'pack')}", device="cpu")
+    (folder / "photos").mkdir()
+    for n, side in enumerate((300, 80, 310, 320)):
+        (folder / "photos" / f"{n}.jpg").write_bytes(encode(PIL.Image.fromarray(insightface_weights.picture(side, side))))
+    examiner = InProcess(options)
+    examiner.models.faces = Fussy(examiner.models.faces, always)
+    about = examiner.models.faces.embedder
+    named = [name_chunk(chunk, options, about) for chunk in inputs.chunks([str(folder / "photos")], options)]
+    return examiner, ExtractHandler(str(folder / "work"), options, about), named
+
+
+def test_a_picture_on_which_a_model_fails_costs_itself_and_not_its_batch(tmp_path):
+    examiner, handler, named = fussy(tmp_path, always=False)
+    made = list(handler.run_inference(named, examiner))
+    rejects = [row for part in made for row in Parts(handler.workdir, "rejects").read(part).to_pylist()]
+    assert [(row["uri"], row["reason"], row["transient"]) for row in rejects] == [("1.jpg", "model_failed", True)]
+    assert sum(Parts(handler.workdir, "images").read(part).num_rows for part in made) == 3
+
+
+def test_a_model_that_fails_on_everything_ends_the_stage(tmp_path):
+    examiner, handler, named = fussy(tmp_path, always=True)
+    with pytest.raises(Failure, match=r"fail on every picture \(ValueError: a picture that I cannot take\)"):
+        list(handler.run_inference(named, examiner))
+    assert not (tmp_path / "work").exists()
+
+
 def test_the_name_of_a_part_says_what_it_is_made_of():
     chunk = Chunk("/photos", (Item("a.jpg", "10 1.0"),))
 
     def name(chunk: Chunk = chunk, **options: object) -> NamedChunk:
         return name_chunk(chunk, ExtractOptions(**options), EMBEDDER)
 
-    assert name() == name(extract_processes=7, chunk_size=3)
-    others = [name(ref_size=100), name(min_side=9), name(max_pixels=10), name(ref_crop="face"),
+    assert name() == name(extract_processes=7, chunk_size=3, device="cuda:1", accelerator="type:nvidia-l4")
+    others = [name_chunk(chunk, OPTIONS, EMBEDDER, Weights("ultralytics", "n.pt", "0" * 64, "AGPL-3.0")),
+              name(ref_margin=0.5), name(ref_size=100), name(min_side=9), name(max_pixels=10), name(ref_crop="face"),
               name(Chunk("/photos", (Item("a.jpg", "10 2.0"),))), name(Chunk("/others", chunk.items)),
               name(Chunk("/photos", (Item("b.jpg", "10 1.0"),)))]
     assert len({one.part for one in [name(), *others]}) == len(others) + 1

@@ -11,7 +11,7 @@ import PIL.Image
 import pytest
 
 from schemas.face import Detection
-from tests import insightface_weights
+from tests import insightface_weights, opencv_weights
 from tests.builders import drawn_photo
 from transforms import digests, face_models
 from transforms.children import Children
@@ -48,13 +48,21 @@ def markers(name: str) -> Subject:
     return Subject(name, face_models.load(name, "cpu"), pictures, [2, 1, 0, 1])
 
 
-@pytest.fixture(scope="module", params=["dlib", "insightface", "insightface, batches", "insightface, one face at a time"])
+@pytest.fixture(scope="module", params=["dlib", "opencv", "insightface", "insightface, batches",
+                                        "insightface, one face at a time"])
 def subject(request, tmp_path_factory) -> Subject:
     if request.param == "dlib":
         if not DEV.exists():
             pytest.skip("needs ../shared/faces")
         names = ["azure_002.jpg", "bbt_006.png", "misc_001.jpg", "azure_013.jpg"]
         return Subject("dlib", face_models.load("dlib"), [picture(name) for name in names], [2, 1, 0, 1])
+    if request.param == "opencv":
+        pictures = [opencv_weights.ground(*size) for size in ((640, 480), (1600, 900), (300, 200), (500, 700))]
+        places = [(0, 130, 130, 40), (0, 420, 250, 60), (1, 900, 400, 80), (3, 100, 500, 50)]
+        for pattern, (at, x, y, radius) in enumerate(places):
+            opencv_weights.draw(pictures[at], x, y, radius, pattern=pattern)
+        name = f"opencv:{opencv_weights.write(tmp_path_factory.mktemp('opencv'))}"
+        return Subject(name, face_models.load(name, "cpu"), pictures, [2, 1, 0, 1])
     pack = insightface_weights.write_pack(tmp_path_factory.mktemp("pack"), batched="batches" in request.param,
                                           batch=1 if "one face" in request.param else "n")
     return markers(f"insightface:{pack}")
@@ -80,7 +88,7 @@ def test_a_picture_without_a_face_gives_an_empty_list(subject, pixels):
 def test_a_batch_gives_what_each_picture_gives_alone_in_order(subject):
     together = subject.model.analyze(subject.pictures)
     assert [len(faces) for faces in together] == subject.counts
-    tolerance = 0 if subject.name == "dlib" else 1e-4
+    tolerance = 1e-4 if subject.name.startswith("insightface") else 0
     for pixels, faces in zip(subject.pictures, together, strict=True):
         for one, other in zip(faces, subject.model.analyze([pixels])[0], strict=True):
             assert same(one, other, tolerance)
@@ -118,7 +126,7 @@ def test_in_this_process_and_in_children_it_finds_the_same(subject):
             assert one.reason == other.reason == "not_a_picture"
             continue
         assert len(one.faces) == len(other.faces) and len(one.crops) == len(other.crops)
-        tolerance = 0 if subject.name == "dlib" else 1e-4
+        tolerance = 1e-4 if subject.name.startswith("insightface") else 0
         assert all(same(*faces, tolerance) for faces in zip(one.faces, other.faces, strict=True))
         assert [str(bad) for _, bad in one.dropped] == [str(bad) for _, bad in other.dropped]
     here.close()
@@ -154,7 +162,7 @@ def test_a_copy_is_above_the_near_copy_bound(model):
 
 
 def test_an_unknown_backend_or_argument_is_wrong_usage():
-    with pytest.raises(WrongUsage, match="known are dlib, insightface"):
+    with pytest.raises(WrongUsage, match="known are dlib, insightface, opencv"):
         face_models.load("facenet")
     with pytest.raises(WrongUsage, match="takes no argument"):
         face_models.load("dlib:large")

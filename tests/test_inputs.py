@@ -212,6 +212,15 @@ def test_what_was_made_of_an_input_is_no_input(tmp_path):
     assert [item.uri for item in items] == ["a.jpg", "dataset-of-another/d.jpg"]
 
 
+def test_what_is_left_out_is_so_by_any_name(tmp_path):
+    photo(tmp_path / "real" / "a.jpg")
+    photo(tmp_path / "real" / "dataset" / "b.jpg")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    for named, left_out in (("link", "real"), ("real", "link"), ("link", "link")):
+        chunks = inputs.chunks([str(tmp_path / named)], IngestOptions(), [str(tmp_path / left_out / "dataset")])
+        assert [item.uri for chunk in chunks for item in chunk.items] == ["a.jpg"]
+
+
 def test_what_is_left_out_is_left_out_of_its_own_store_alone(tmp_path):
     photo(tmp_path / "a.jpg")
     (chunk,) = inputs.chunks([str(tmp_path)], IngestOptions(), [f"memory://{tmp_path}"])

@@ -9,6 +9,7 @@ import PIL.Image
 from schemas.crop import Crop
 from schemas.embedder import Bounds
 from schemas.face import Detection
+from schemas.person import Person
 from transforms import pictures
 
 MARGINS = {"face": (0.35, 0.45, 0.35), "head": (0.85, 0.80, 1.00), "person": (1.60, 0.90, 5.50)}
@@ -31,6 +32,9 @@ class CropOptions:
         "least": 64,
         "help": "longest side of a reference in pixels, never enlarged more than 1.5 times; default: %(default)s, so that "
                 "both sides of a head have 512, the size that UNO's trainer takes"})
+    ref_margin: float = field(default=1.0, metadata={
+        "least": 0, "most": 4,
+        "help": "factor on the margins around the face that --ref-crop stands for; default: %(default)s"})
 
 
 class BadCrop(Exception):
@@ -41,19 +45,23 @@ class BadCrop(Exception):
         self.reason, self.detail = reason, detail
 
 
-def rectangle(face: np.ndarray, others: list[np.ndarray], width: int, height: int, rule: str) -> np.ndarray:
+def rectangle(face: np.ndarray, others: list[np.ndarray], width: int, height: int, options: CropOptions,
+              person: np.ndarray | None = None) -> np.ndarray:
     """float32 [4], whole pixels inside the image: the rule's margins around the face box, cut where others begin.
 
-    Boxes are float32 [4], x0 y0 x1 y1. Of the cuts that free the crop of a neighbour, the one that leaves most is taken.
-    Raises BadCrop where a neighbour is too close to cut between."""
+    Boxes are float32 [4], x0 y0 x1 y1; where the `person`'s is known, it stands for the rule of that name. Of the cuts that
+    free the crop of a neighbour, the one that leaves most is taken. Raises BadCrop where a neighbour is too close to cut
+    between."""
     inside = np.array([0, 0, width, height], np.float64)
     size = float(max(face[2] - face[0], face[3] - face[1]))
-    if rule == "full":
-        crop = inside
-    else:
-        beside, above, below = (margin * size for margin in MARGINS[rule])
-        crop = _meet(np.array([face[0] - beside, face[1] - above, face[2] + beside, face[3] + below]), inside)
     least = _meet(face + np.array([-1, -1, 1, 1]) * CLEAR * size, inside)
+    if options.ref_crop == "full":
+        crop = inside
+    elif options.ref_crop == "person" and person is not None:
+        crop = _meet(np.concatenate([np.minimum(person[:2], least[:2]), np.maximum(person[2:], least[2:])]), inside)
+    else:
+        beside, above, below = (margin * size * options.ref_margin for margin in MARGINS[options.ref_crop])
+        crop = _meet(np.array([face[0] - beside, face[1] - above, face[2] + beside, face[3] + below]), inside)
     for other in sorted(others, key=lambda box: tuple(box.tolist())):
         if not _area(_meet(crop, other)):
             continue
@@ -78,7 +86,7 @@ def render(picture: PIL.Image.Image | np.ndarray, crop: np.ndarray, options: Cro
     return pictures.resize(pictures.cut(picture, crop), options.ref_size, MAX_UPSCALE)
 
 
-def cut_out(pixels: np.ndarray, face: Detection, others: list[Detection], bounds: Bounds,
+def cut_out(pixels: np.ndarray, face: Detection, others: list[Detection], person: Person | None, bounds: Bounds,
             options: CropOptions) -> tuple[np.ndarray, np.ndarray]:
     """A face's crop (float32 [4], whole pixels), and the reference (uint8 [h, w, 3]) as it will be read from its JPEG.
 
@@ -86,7 +94,8 @@ def cut_out(pixels: np.ndarray, face: Detection, others: list[Detection], bounds
     if face.quality < bounds.quality:
         raise BadCrop("low_quality", f"quality {face.quality:.2f} < {bounds.quality:.2f}")
     height, width = pixels.shape[:2]
-    crop = rectangle(face.box, [other.box for other in others], width, height, options.ref_crop)
+    crop = rectangle(face.box, [other.box for other in others], width, height, options,
+                     None if person is None else person.box)
     written = pictures.encode(render(pixels, crop, options))
     return crop, np.asarray(pictures.decode(written, pictures.UNLIMITED))
 

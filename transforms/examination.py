@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -14,10 +14,11 @@ import numpy as np
 
 from schemas.crop import Crop
 from schemas.face import Detection
-from transforms import face_models, pictures
+from schemas.person import Person
+from transforms import face_models, person_models, pictures
 from transforms.ahead import ahead
 from transforms.crops import BadCrop, CropOptions, accept, cut_out
-from transforms.face_models import FaceModel
+from transforms.persons import assign
 from transforms.pictures import BadPicture, Limits
 
 BATCH = 8
@@ -31,8 +32,10 @@ Spread = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 @dataclass(frozen=True)
 class ExamineOptions(Limits, CropOptions):
     faces: str = field(default="dlib", metadata={
-        "help": "face models: dlib (CPU, weights come with pip) or insightface[:PACK_OR_DIR] (GPU or CPU); "
-                "default: %(default)s"})
+        "help": "face models: dlib (CPU, weights come with pip), insightface[:PACK_OR_DIR] (GPU or CPU) or opencv:DIR (CPU, "
+                "permissive licences); default: %(default)s"})
+    persons: str = field(default="none", metadata={
+        "help": "person detection: none or ultralytics[:WEIGHTS]; default: %(default)s, no boxes of whole people"})
     device: str = field(default="auto", metadata={
         "help": "where models run that can choose: cpu, cuda or cuda:N; default: a GPU if there is one", "recorded": False})
 
@@ -56,6 +59,8 @@ class Examined:
     perceptual_hash: int
     faces: tuple[Detection, ...]
     """By ascending x0: the n of face_id."""
+    persons: tuple[Person | None, ...]
+    """Whose each face is; None where nobody was found around it."""
     crops: tuple[Crop, ...]
     dropped: tuple[tuple[str, BadCrop], ...]
     """face_id and why the face cannot be a reference."""
@@ -71,25 +76,36 @@ def open_picture(piece: tuple[str, bytes], limits: Limits) -> Opened | BadPictur
     return Opened(image_key, np.asarray(picture), pictures.perceptual_hash(picture))
 
 
-def examine(opened: Sequence[Opened], model: FaceModel, options: ExamineOptions, spread: Spread = map) -> list[Examined]:
-    """Find and embed the faces of a batch of pictures, cut and check their crops.
+class Models:
+    """What looks at pictures, made in the process that uses it."""
+
+    def __init__(self, options: ExamineOptions) -> None:
+        self.faces = face_models.load(options.faces, options.device)
+        self.persons = person_models.load(options.persons, options.device)
+        self.bounds = face_models.bounds(self.faces.embedder)
+
+
+def examine(opened: Sequence[Opened], models: Models, options: ExamineOptions, spread: Spread = map) -> list[Examined]:
+    """Find and embed the faces of a batch of pictures, say whose body each is on, cut and check their crops.
 
     `spread` does what needs no model."""
-    bounds = face_models.bounds(model.embedder)
-    faces = model.analyze([one.pixels for one in opened])
+    looked = [one.pixels for one in opened]
+    faces = models.faces.analyze(looked)
+    people = [[]] * len(opened) if models.persons is None else models.persons.detect(looked)
+    persons = [_whose(found, around) for found, around in zip(faces, people, strict=True)]
     each = [(at, n) for at, found in enumerate(faces) for n in range(len(found))]
 
     def cut(place: tuple[int, int]) -> tuple[np.ndarray, np.ndarray] | BadCrop:
         at, n = place
         others = faces[at][:n] + faces[at][n + 1:]
         try:
-            return cut_out(opened[at].pixels, faces[at][n], others, bounds, options)
+            return cut_out(opened[at].pixels, faces[at][n], others, persons[at][n], models.bounds, options)
         except BadCrop as bad:
             return bad
 
     tried = dict(zip(each, spread(cut, each), strict=True))
     written = {place: made for place, made in tried.items() if not isinstance(made, BadCrop)}
-    seen = dict(zip(written, model.analyze([pixels for _, pixels in written.values()]), strict=True))
+    seen = dict(zip(written, models.faces.analyze([pixels for _, pixels in written.values()]), strict=True))
     crops: list[list[Crop]] = [[] for _ in opened]
     dropped: list[list[tuple[str, BadCrop]]] = [[] for _ in opened]
     for (at, n), made in tried.items():
@@ -97,11 +113,27 @@ def examine(opened: Sequence[Opened], model: FaceModel, options: ExamineOptions,
         try:
             if isinstance(made, BadCrop):
                 raise made
-            crops[at].append(accept(face_id, faces[at][n], made[0], seen[at, n], bounds))
+            crops[at].append(accept(face_id, faces[at][n], made[0], seen[at, n], models.bounds))
         except BadCrop as bad:
             dropped[at].append((face_id, bad))
-    return [Examined(one.pixels.shape[1], one.pixels.shape[0], one.perceptual_hash, tuple(faces[at]), tuple(crops[at]),
-                     tuple(dropped[at])) for at, one in enumerate(opened)]
+    return [Examined(one.pixels.shape[1], one.pixels.shape[0], one.perceptual_hash, tuple(faces[at]),
+                     tuple(persons[at]), tuple(crops[at]), tuple(dropped[at])) for at, one in enumerate(opened)]
+
+
+def examine_alone(opened: Opened, models: Models, options: ExamineOptions) -> Examined | BadPicture:
+    """One picture; where a model fails on it, that and nothing else is lost."""
+    try:
+        return examine([opened], models, options)[0]
+    except Exception as error:  # whatever a model's packages raise
+        return BadPicture("model_failed", f"{type(error).__name__}: {error}"[:200])
+
+
+def _whose(faces: list[Detection], people: list[Person]) -> list[Person | None]:
+    """The person of each face."""
+    if not faces or not people:
+        return [None] * len(faces)
+    chosen = assign(np.stack([face.box for face in faces]), np.stack([person.box for person in people]))
+    return [people[at] if at >= 0 else None for at in chosen]
 
 
 class InProcess:
@@ -110,7 +142,7 @@ class InProcess:
     Batches are of pictures that follow each other, whoever else uses the models meanwhile."""
 
     def __init__(self, options: ExamineOptions) -> None:
-        self.options, self.model = options, face_models.load(options.faces, options.device)
+        self.options, self.models = options, Models(options)
         self.threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="pictures")
 
     def map(self, pieces: Iterable[tuple[str, bytes]]) -> Iterator[Examined | BadPicture]:
@@ -126,7 +158,10 @@ class InProcess:
 
     def _examine(self, batch: list[Opened | BadPicture]) -> Iterator[Examined | BadPicture]:
         good = [one for one in batch if isinstance(one, Opened)]
-        found = iter(examine(good, self.model, self.options, self.threads.map))
+        try:
+            found: Iterator[Examined | BadPicture] = iter(examine(good, self.models, self.options, self.threads.map))
+        except Exception:  # of one of them, or of memory: alone they may do, and who fails alone is told
+            found = iter(examine_alone(one, self.models, self.options) for one in good)
         for one in batch:
             yield next(found) if isinstance(one, Opened) else one
 
@@ -134,16 +169,17 @@ class InProcess:
         self.threads.shutdown()
 
 
-_model: FaceModel
+_models: Models
 _options: ExamineOptions
 
 
 def start_child(options: ExamineOptions) -> None:
-    """Once in a child process: its model, on one thread, for there is a child a core."""
-    global _model, _options
-    _model, _options = face_models.load(options.faces, options.device), options
+    """Once in a child process: its models, on one thread, for there is a child a core."""
+    global _models, _options
+    os.environ["OMP_NUM_THREADS"] = "1"  # before torch, where it is needed at all, is imported
+    _models, _options = Models(replace(options, device="cpu")), options
 
 
 def examine_in_child(piece: tuple[str, bytes]) -> Examined | BadPicture:
     opened = open_picture(piece, _options)
-    return opened if isinstance(opened, BadPicture) else examine([opened], _model, _options)[0]
+    return opened if isinstance(opened, BadPicture) else examine_alone(opened, _models, _options)

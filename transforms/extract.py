@@ -22,11 +22,13 @@ from schemas.crop import Crop, crops_schema
 from schemas.embedder import Embedder
 from schemas.face import Face, faces_schema
 from schemas.image import IMAGES, Image
+from schemas.person import Weights, encode_mask
 from schemas.reject import REJECTS, Reject
 from schemas.table import to_table
 from transforms import digests, face_models, progress, reading
 from transforms.children import Children, Killed
 from transforms.examination import Examined, ExamineOptions, InProcess, examine_in_child, start_child
+from transforms.failure import Failure
 from transforms.inputs import IngestOptions
 from transforms.parts import SCHEMA_VERSION, Parts
 from transforms.pictures import BadPicture
@@ -42,6 +44,9 @@ class ExtractOptions(IngestOptions, ExamineOptions):
     extract_processes: int = field(default=0, metadata={
         "least": 0,
         "help": "processes that run CPU models; default: one a core", "recorded": False})
+    accelerator: str | None = field(default=None, metadata={
+        "help": "GPU of a cluster's workers for this stage alone, as Beam's resource hints write it "
+                "(type:nvidia-l4;count:1;install-nvidia-driver); default: none is asked for", "recorded": False})
 
     def processes(self) -> int:
         return self.extract_processes or os.cpu_count() or 1
@@ -55,10 +60,11 @@ class NamedChunk:
     chunk: Chunk
 
 
-def name_chunk(chunk: Chunk, options: ExtractOptions, embedder: Embedder) -> NamedChunk:
+def name_chunk(chunk: Chunk, options: ExtractOptions, embedder: Embedder, persons: Weights | None = None) -> NamedChunk:
     """The name is a digest of the chunk and of the options and bounds that matter; how many processes work does not."""
     bounds = face_models.bounds(embedder)
-    matters = [options.max_pixels, options.min_side, options.ref_crop, options.ref_size, embedder.to_json(),
+    matters = [options.max_pixels, options.min_side, options.ref_crop, options.ref_size, options.ref_margin,
+               embedder.to_json(), persons and persons.to_json(),
                bounds.quality, bounds.strict_same_person, VERSION, SCHEMA_VERSION]
     return NamedChunk(f"{digests.of(chunk.identity(), matters)}.parquet", chunk)
 
@@ -75,9 +81,11 @@ class ChunkRows:
     def add(self, root: str, item: Item, image_key: str, seen: Examined) -> None:
         """A picture that was read, its faces and their crops."""
         self.add_copy(root, item, image_key, seen)
-        for n, face in enumerate(seen.faces):
+        for n, (face, person) in enumerate(zip(seen.faces, seen.persons, strict=True)):
+            mask = None if person is None or person.mask is None else encode_mask(person.mask)
             self.faces.append(Face(f"{image_key}:{n}", image_key, item.group, item.clip, item.timestamp, face.box,
-                                   face.keypoints, face.detection_score, face.quality, None, face.embedding))
+                                   face.keypoints, face.detection_score, face.quality,
+                                   None if person is None else person.box, face.embedding, mask))
         self.crops.extend(seen.crops)
         for face_id, bad in seen.dropped:
             self.reject(item, BadPicture(bad.reason, f"{face_id} {bad.detail}".strip()))
@@ -90,10 +98,10 @@ class ChunkRows:
     def reject(self, item: Item, bad: BadPicture) -> None:
         self.rejects.append(Reject.of(item.uri, "extract", bad.reason, bad.detail))
 
-    def tables(self, embedder: Embedder) -> dict[str, pa.Table]:
+    def tables(self, embedder: Embedder, persons: Weights | None) -> dict[str, pa.Table]:
         """Folder -> table, rows sorted by key."""
         return {"images": to_table(sorted(self.images, key=lambda row: (row.image_key, row.uri)), IMAGES),
-                "faces": to_table(sorted(self.faces, key=lambda row: row.face_id), faces_schema(embedder)),
+                "faces": to_table(sorted(self.faces, key=lambda row: row.face_id), faces_schema(embedder, persons)),
                 "crops": to_table(sorted(self.crops, key=lambda row: row.face_id), crops_schema(embedder)),
                 "rejects": to_table(sorted(self.rejects, key=lambda row: (row.uri, row.reason, row.detail)), REJECTS)}
 
@@ -124,9 +132,11 @@ def close_examiners() -> None:
 class ExtractHandler(ModelHandler[NamedChunk, str, Examiner]):
     """A chunk at a time: read, examine, write its four parts, give their name. The model is loaded once a process."""
 
-    def __init__(self, workdir: str, options: ExtractOptions, embedder: Embedder, retry: bool = False) -> None:
+    def __init__(self, workdir: str, options: ExtractOptions, embedder: Embedder, persons: Weights | None = None,
+                 retry: bool = False) -> None:
         super().__init__(min_batch_size=1, max_batch_size=1)  # a chunk is a batch already
-        self.workdir, self.options, self.embedder, self.retry = workdir, options, embedder, retry
+        self.workdir, self.options, self.retry = workdir, options, retry
+        self.embedder, self.persons = embedder, persons
 
     def load_model(self) -> Examiner:
         return open_examiner(self.options)
@@ -138,7 +148,7 @@ class ExtractHandler(ModelHandler[NamedChunk, str, Examiner]):
     def _write(self, named: NamedChunk, examiner: Examiner) -> str:
         chunk = named.chunk
         again = self._transient(named) if self.retry else None
-        tables = self._extract(chunk, again, examiner).tables(self.embedder)
+        tables = self._extract(chunk, again, examiner).tables(self.embedder, self.persons)
         if again is not None:
             tables = {folder: self._merge(named.part, folder, tables[folder], again) for folder in FOLDERS}
         for folder in FOLDERS:
@@ -197,6 +207,9 @@ class ExtractHandler(ModelHandler[NamedChunk, str, Examiner]):
             key = waiting.popleft()
             outcome[key] = BadPicture("killed_worker", "twice") if isinstance(seen, Killed) else seen
             progress.advance("extract")
+        failed = [seen.detail for seen in outcome.values() if isinstance(seen, BadPicture) and seen.reason == "model_failed"]
+        if len(failed) > 1 and not any(isinstance(seen, Examined) for seen in outcome.values()):
+            raise Failure(f"the models fail on every picture ({failed[0]}): umo-dataset doctor tells more")
         for key, seen in outcome.items():  # only now every copy is known
             if isinstance(seen, BadPicture):
                 for item in (first[key], *copies.get(key, ())):
@@ -215,10 +228,15 @@ class ExtractChunks(beam.PTransform):
     workdir: str
     options: ExtractOptions
     embedder: Embedder
+    persons: Weights | None = None
     retry: bool = False
     """Run the transient rejects again, and nothing else."""
 
     def expand(self, chunks: beam.PCollection[NamedChunk]) -> beam.PCollection[str]:
+        handler = ExtractHandler(self.workdir, self.options, self.embedder, self.persons, self.retry)
+        step: beam.PTransform = RunInference(handler)
+        if self.options.accelerator:
+            step = step.with_resource_hints(accelerator=self.options.accelerator)
         return (chunks
                 | "Spread" >> beam.Reshuffle()  # chunks, on any worker
-                | "Extract" >> RunInference(ExtractHandler(self.workdir, self.options, self.embedder, self.retry)))
+                | "Extract" >> step)

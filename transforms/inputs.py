@@ -5,6 +5,7 @@ import contextlib
 import csv
 import json
 import math
+import os
 import posixpath
 import re
 from collections.abc import Iterable, Iterator
@@ -65,10 +66,16 @@ def _plainly(what: str) -> Iterator[None]:
         raise UnusableInput(as_text(f"{what}: {line}")[:400]) from None
 
 
-def _without(fs: fsspec.AbstractFileSystem, found: dict[str, dict[str, Any]], left_out: list[Place]
+def _without(fs: fsspec.AbstractFileSystem, root: str, found: dict[str, dict[str, Any]], left_out: list[Place]
              ) -> dict[str, dict[str, Any]]:
-    below = tuple(path.rstrip("/") + "/" for other, path in left_out if type(other) is type(fs))
-    return {name: info for name, info in found.items() if not f"{name}/".startswith(below)}
+    """What is found below a folder, less what is left out, by whichever links the two are named."""
+    def real(path: str) -> str:
+        return (os.path.realpath(path) if is_local(fs) else path).rstrip("/") + "/"
+
+    outside = [real(path) for other, path in left_out if type(other) is type(fs)]
+    below = tuple(root.rstrip("/") + "/" + path.removeprefix(real(root)) for path in outside if path.startswith(real(root)))
+    inside = any(real(root).startswith(path) for path in outside)
+    return {} if inside else {name: info for name, info in found.items() if not f"{name}/".startswith(below)}
 
 
 def _of_one(url: str, options: IngestOptions, left_out: list[Place]) -> list[Chunk]:
@@ -80,7 +87,7 @@ def _of_one(url: str, options: IngestOptions, left_out: list[Place]) -> list[Chu
     if folder:
         with _plainly(url):
             found = fs.find(path, withdirs=True, detail=True)
-        return _of_listing(fs, path, _without(fs, found, left_out), options)
+        return _of_listing(fs, path, _without(fs, path, found, left_out), options)
     if exists:
         root, name = posixpath.split(path)
         extension = posixpath.splitext(name)[1].lower()
@@ -97,7 +104,8 @@ def _of_one(url: str, options: IngestOptions, left_out: list[Place]) -> list[Chu
             found = fs.glob(path, detail=True)
         if found:
             whole = re.split(r"[*?\[]", path)[0]
-            return _of_listing(fs, posixpath.dirname(whole), _without(fs, found, left_out), options)
+            root = posixpath.dirname(whole)
+            return _of_listing(fs, root, _without(fs, root, found, left_out), options)
     raise UnusableInput(f"{url} does not exist")
 
 

@@ -270,7 +270,7 @@ def make_sample(faces: TargetFaces, gallery: Gallery, found: Candidates, matched
 def read_targets(workdir: str, part: str, mine: pa.Table, identities: dict[str, str],
                  strict_same_person: float) -> Iterator[TargetFaces]:
     """Every distinct image of one part, the rows of `mine`, with its faces, by image_key."""
-    faces = Parts(workdir, "faces").read(part)
+    faces = Parts(workdir, "faces").read(part, ["face_id", "image_key", "box", "keypoints", "person_box", "embedding"])
     faces = of_distinct(faces.append_column("part", pa.array([part] * len(faces), pa.string())), mine)
     rows_of: dict[str, list[int]] = {}
     for row, image_key in enumerate(faces["image_key"].to_pylist()):

