@@ -1,8 +1,10 @@
 """Faces and people: the assignment against brute force, the records, and ultralytics on weights made here."""
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
+import json
 import os
 import pickle
 import re
@@ -11,15 +13,18 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.cli import main
 from schemas.person import Person, decode_mask, encode_mask
-from tests import yolo_weights
+from tests import insightface_weights, yolo_weights
 from transforms import person_models, persons
 from transforms.face_models import MissingModel
 from transforms.failure import Failure, WrongUsage
+from transforms.parts import Parts
 from transforms.person_models.ultralytics import WEIGHTS, _unfit
 
 ADULT, CHILD = [0, 0, 120, 360], [30, 180, 100, 360]
@@ -378,3 +383,35 @@ def test_nothing_is_sent_written_or_printed(trained, tmp_path, imported):
     assert not list((tmp_path / "work").iterdir())
     if imported == "by us":
         assert done.stdout + done.stderr == ""
+
+
+def test_extract_ties_faces_to_people(trained, tmp_path):
+    """Drawn people with markers for heads, from pictures to rows of `faces`."""
+    pack = insightface_weights.write_pack(tmp_path / "pack")
+    photos, random, drawn = tmp_path / "photos", np.random.default_rng(5), {}
+    photos.mkdir()
+    for n in range(4):
+        picture, masks = yolo_weights.drawn_people(random, people=2)
+        picture = np.array(picture)
+        picture[..., 2] = np.minimum(picture[..., 2], 127)  # no blue but the markers'
+        drawn[f"{n}.png"] = [yolo_weights.box_of(mask) for mask in masks]
+        for at, (x0, y0, x1, _) in enumerate(drawn[f"{n}.png"]):
+            side = int(x1 - x0) // 2
+            insightface_weights.draw(picture, f"{n}-{at}", int(x0) + side // 2, int(y0), side)
+        PIL.Image.fromarray(picture).save(photos / f"{n}.png")
+    workdir = str(tmp_path / "work")
+    assert main(["extract", str(photos), "--workdir", workdir, "--device", "cpu", "--faces", f"insightface:{pack}",
+                 "--persons", f"ultralytics:{trained}"]) == 0
+    faces = Parts(workdir, "faces")
+    uris = {row["image_key"]: row["uri"] for row in Parts(workdir, "images").read_all().to_pylist()}
+    rows = faces.read_all().to_pylist()
+    tied = [row for row in rows if row["person_box"]]
+    assert len(rows) == 8 and len(tied) >= 6
+    for row in tied:
+        box, person = np.array(row["box"]), Person(np.array(row["person_box"], np.float32), 1.0)
+        own = min(drawn[uris[row["image_key"]]], key=lambda one: abs((one[0] + one[2]) / 2 - (box[0] + box[2]) / 2))
+        assert overlap(person.box, own) > 0.5
+        x0, y0, x1, y1 = person.area
+        assert decode_mask(row["person_mask"]).shape == (y1 - y0, x1 - x0)
+    about = json.loads(faces.schema(faces.parts()[0]).metadata[b"person_model"])
+    assert about == dataclasses.asdict(person_models.weights(f"ultralytics:{trained}"))
