@@ -31,6 +31,7 @@ check: .venv-all/all
 eval: .venv/base
 	.venv/bin/python -m benchmarks.quality $(FACES)/dev --apart 'ewha_*' 'family2_*'
 
+# and where there is a GPU, in an environment of .[all]: python -m benchmarks.faces_gpu
 bench: .venv/base
 	.venv/bin/python -m benchmarks.extract
 	.venv/bin/python -m benchmarks.write

@@ -1,6 +1,6 @@
 """How fast `write` is beside a bare loop that makes the same calls.
 
-    python -m benchmarks.write [--people 60] [--targets 240]
+    python -m benchmarks.write [--people 60] [--targets 960]
 
 Baseline: the decode, resize, JPEG and tarfile calls of the same samples, in as many threads as there are cores, with nothing of
 ours between them: no Beam, no ledger, no checks, no Parquet. Ratio: samples a second of `write` over the loop's, each the
@@ -73,7 +73,7 @@ def seconds(work: Callable[[], object]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--people", type=int, default=60, help="default: %(default)s")
-    parser.add_argument("--targets", type=int, default=240, help="default: %(default)s")
+    parser.add_argument("--targets", type=int, default=960, help="default: %(default)s")
     values = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         workdir = make_workdir(Path(folder), party(values.people, values.targets), photos_a_part=64, scale=SCALE)

@@ -126,8 +126,8 @@ def _responsible(about: dict[str, Any]) -> dict[str, Any]:
             f"{model['backend']}/{model['name']} ({use}), licence: {model['license'] or 'not stated'}, sha256 "
             f"{model['sha256']}" for use, model in about["models"].items()],
         "rai:personalSensitiveInformation": [
-            "Faces of people who can be recognized, and embeddings of these faces: biometric data. Identities are no "
-            "names. The README says how to have a person removed."],
+            "Faces of people who can be recognized, and embeddings of these faces: biometric data. Identities are no names "
+            "but for those that the publisher gave. The README says how to have a person removed."],
         "rai:dataUseCases": [
             "Training and evaluating image customization models on several identities at once.",
             "Not for identifying, verifying or tracking people."],

@@ -50,7 +50,7 @@ def doctor(options: DoctorOptions) -> None:
         print(f"extra {extra + ':':<8}" + (f"{', '.join(absent)} not installed: pip install 'umo-dataset[{extra}]'" if absent
                                            else "installed"))
     needed = {f"--faces {options.faces or 'dlib'}", *([f"--persons {options.persons}"] if options.persons else [])}
-    looks: dict[str, Callable[[], tuple[Embedder | Weights, Look]]] = {}
+    looks: dict[str, Callable[[], tuple[Embedder | Weights, str, Look]]] = {}
     for name in [options.faces] if options.faces else sorted(face_models.BACKENDS):
         looks[f"--faces {name}"] = partial(_faces, name, options.device)
     for name in [options.persons] if options.persons else sorted(person_models.BACKENDS):
@@ -61,26 +61,27 @@ def doctor(options: DoctorOptions) -> None:
             raise Failure(fault)
 
 
-def _faces(name: str, device: str) -> tuple[Embedder, Look]:
-    return face_models.embedder(name), face_models.load(name, device).analyze
+def _faces(name: str, device: str) -> tuple[Embedder, str, Look]:
+    model = face_models.load(name, device)
+    return model.embedder, model.device, model.analyze
 
 
-def _persons(name: str, device: str) -> tuple[Weights, Look]:
+def _persons(name: str, device: str) -> tuple[Weights, str, Look]:
     model = person_models.load(name, device)
     if model is None:
         raise Failure("no person detection")
-    return model.weights, model.detect
+    return model.weights, model.device, model.detect
 
 
-def _tell(flag: str, load: Callable[[], tuple[Embedder | Weights, Look]]) -> str:
+def _tell(flag: str, load: Callable[[], tuple[Embedder | Weights, str, Look]]) -> str:
     """Print the state of one backend; what is wrong with it, '' where nothing is."""
     try:
-        about, look = load()
+        about, device, look = load()
     except Failure as fault:
         print(f"{flag}: {fault}")
         return str(fault)
     print(f"{flag}: {about.name}, licence {about.license}, sha256 {about.sha256}\n"
-          f"{'':<14}{_rate(look):.2f} images/s of {PICTURE.name}, one at a time")
+          f"{'':<14}{_rate(look):.2f} images/s of {PICTURE.name} on {device}, one at a time")
     return ""
 
 

@@ -14,7 +14,7 @@ from pipeline.funnel import account, bottleneck
 from pipeline.options import from_record, recorded
 from pipeline.progress import shown
 from transforms import digests, face_models, inputs, person_models
-from transforms.cluster import ClusterIdentities, ClusterOptions, embedder_of, identities_part
+from transforms.cluster import ClusterIdentities, ClusterOptions, embedder_of, identities_part, state_of_faces
 from transforms.crops import CropOptions
 from transforms.extract import FOLDERS, ExtractChunks, ExtractOptions, close_examiners, name_chunk
 from transforms.failure import Failure
@@ -84,7 +84,8 @@ def cluster(workdir: str, options: ClusterOptions, run: RunOptions) -> None:
     faces, identities = Parts(workdir, "faces"), Parts(workdir, "identities")
     state = state_of(faces, Parts(workdir, "images"))
     bounds = face_models.bounds(embedder_of(workdir))
-    wanted = [identities_part(part, state["faces"], options, bounds) for part in faces.parts()]
+    made_of = state_of_faces(workdir, options)
+    wanted = [identities_part(part, made_of, options, bounds) for part in faces.parts()]
     if _stands(identities, wanted, state):
         return
     with shown("cluster", len(wanted), "parts"):

@@ -83,7 +83,7 @@ class Fussy:
     """A face model that fails on small pictures, alone and in a batch, and on all of them where it is told to."""
 
     def __init__(self, model: FaceModel, always: bool) -> None:
-        self.embedder, self.model, self.always = model.embedder, model, always
+        self.embedder, self.device, self.model, self.always = model.embedder, model.device, model, always
 
     def analyze(self, pictures: Sequence[np.ndarray]) -> list[list[Detection]]:
         if self.always or any(max(picture.shape) < 100 for picture in pictures):

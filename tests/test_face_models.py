@@ -1,7 +1,9 @@
 """Every face backend keeps the protocol: one suite for all, on real pictures where they are."""
 from __future__ import annotations
 
+import os
 import pickle
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +16,8 @@ from schemas.face import Detection
 from tests import insightface_weights, opencv_weights
 from tests.builders import drawn_photo
 from transforms import digests, face_models
-from transforms.children import Children
-from transforms.examination import ExamineOptions, InProcess, examine_in_child, start_child
+from transforms.children import Children, Killed
+from transforms.examination import Examined, ExamineOptions, InProcess, examine_in_child, start_child
 from transforms.extract import ExtractHandler, ExtractOptions
 from transforms.face_models import FaceModel, MissingModel
 from transforms.failure import WrongUsage
@@ -131,6 +133,20 @@ def test_in_this_process_and_in_children_it_finds_the_same(subject):
         assert [str(bad) for _, bad in one.dropped] == [str(bad) for _, bad in other.dropped]
     here.close()
     there.close()
+
+
+def die_of_poison(piece: tuple[str, bytes]) -> Examined | BadPicture:
+    if piece[1] == b"poison":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return examine_in_child(piece)
+
+
+def test_a_worker_that_dies_loses_one_picture(subject):
+    data = encode(PIL.Image.fromarray(subject.pictures[0]))
+    children = Children(1, die_of_poison, start_child, (ExamineOptions(faces=subject.name),))
+    before, killed, after = children.map([("a", data), ("b", b"poison"), ("c", data)])
+    assert isinstance(killed, Killed) and len(before.faces) == len(after.faces) == subject.counts[0]
+    children.close()
 
 
 def test_what_beam_sends_to_workers_can_be_pickled(subject):

@@ -16,9 +16,10 @@ import pytest
 
 from schemas.chunk import Item
 from tests.builders import drawn_photo
-from transforms import inputs, reading
-from transforms.inputs import IngestOptions, UnusableInput
+from transforms import inputs, manifests, reading
+from transforms.inputs import IngestOptions
 from transforms.pictures import BadPicture, Limits, decode, encode
+from transforms.plain import UnusableInput
 from transforms.reading import Read
 
 BAD = Path(__file__).parents[2] / "shared" / "faces" / "bad" / "files"
@@ -343,7 +344,7 @@ def test_a_caption_may_be_long_and_a_manifest_must_be_one(tmp_path):
     pq.write_table(pa.table({"url": ["a.jpg"], "caption": ["x"]}), tmp_path / "m.parquet")
     (tmp_path / "m.csv").write_text("url,caption\na.jpg,x\n")
     (tmp_path / "empty.csv").write_text("")
-    (tmp_path / "long.csv").write_text("uri\n" + "x" * (inputs.LONGEST_FIELD + 1))
+    (tmp_path / "long.csv").write_text("uri\n" + "x" * (manifests.LONGEST_FIELD + 1))
     for name, says in (("m.parquet", "no uri column, but url, caption"), ("m.csv", "no uri column, but url, caption"),
                        ("empty.csv", "no uri column"), ("long.csv", "field larger")):
         with pytest.raises(UnusableInput, match=f"{name}.*{says}"):

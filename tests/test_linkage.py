@@ -33,12 +33,19 @@ def crowd(people: int, each: int, dimensions: int, seed: int = 0, noise: float =
 
 
 def cluster(embeddings: np.ndarray, images: np.ndarray | None = None, exempt: np.ndarray | None = None,
-            face_ids: list[str] | None = None, bounds: Bounds = BOUNDS) -> tuple[np.ndarray, np.ndarray]:
+            face_ids: list[str] | None = None, bounds: Bounds = BOUNDS,
+            persons: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """`cluster_faces`; if nothing else is said, every face is alone in its image."""
     count = len(embeddings)
     return cluster_faces(embeddings, [f"face-{row:05d}" for row in range(count)] if face_ids is None else face_ids,
                          np.arange(count) if images is None else images, bounds,
-                         np.zeros(count, bool) if exempt is None else exempt)
+                         np.zeros(count, bool) if exempt is None else exempt,
+                         unknown(embeddings) if persons is None else persons)
+
+
+def unknown(faces: np.ndarray) -> np.ndarray:
+    """Nobody among the faces is known."""
+    return np.full(len(faces), -1)
 
 
 def clusters_of(labels: np.ndarray) -> list[frozenset[int]]:
@@ -50,6 +57,33 @@ def all_pairs(count: int) -> Edges:
 
 
 # --- whole runs ---
+
+
+@pytest.mark.parametrize("people", [4, 40])  # fewer than 30 faces, and more
+def test_what_is_known_holds_whatever_the_vectors_say(people):
+    embeddings, truth = crowd(people, 6, 64)
+    persons = unknown(embeddings)
+    persons[[0, 6]] = 7  # two people, said to be one
+    persons[[12, 13]] = 8  # one person, said to be two
+    persons[[14, 15]] = 9
+    labels, _ = cluster(embeddings, persons=persons)
+    assert labels[0] == labels[6] >= 0
+    assert labels[12] == labels[13] != labels[14] == labels[15]
+    assert (labels[[12, 14]] >= 0).all()
+    assert bcubed(labels[18:], truth[18:]).f == 1  # nobody else is touched
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_known_people_are_one_cluster_each_and_never_meet(data):
+    people, each = data.draw(st.integers(2, 8)), data.draw(st.integers(2, 8))
+    embeddings, _ = crowd(people, each, 16, seed=data.draw(st.integers(0, 9)), noise=0.8)
+    count = len(embeddings)
+    persons = np.array(data.draw(st.lists(st.sampled_from([-1, -1, -1, 0, 1, 2]), min_size=count, max_size=count)))
+    images = np.array(data.draw(st.lists(st.integers(0, count // 2), min_size=count, max_size=count)))
+    labels, _ = cluster(embeddings, images, persons=persons)
+    known = [set(labels[persons == person].tolist()) for person in np.unique(persons[persons >= 0])]
+    assert all(len(one) == 1 and min(one) >= 0 for one in known) and len(set().union(*known)) == len(known)
 
 
 @pytest.mark.parametrize("people", [4, 40])  # fewer than 30 faces, and more
@@ -202,7 +236,7 @@ def test_on_a_fine_ladder_the_most_similar_merge_first(people, seed, edge, join)
     edges = strong_edges(faces, half, edge, 3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(linkage, "STEP", 1e-4)
-        label = link(faces, half, images, edges, join)
+        label = link(faces, half, images, unknown(faces), edges, join)
     assert clusters_of(label) == plain_linkage(scaled(faces, half), images, edges, join)
 
 
@@ -215,7 +249,7 @@ def test_with_every_edge_and_no_images_it_is_scipys_average_linkage(people, seed
     expected = fcluster(scipy_linkage(squareform(distance, checks=False), "average"), 2 - join, "distance")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(linkage, "STEP", 1e-4)
-        label = link(faces, half, np.full(len(faces), -1), all_pairs(len(faces)), join)
+        label = link(faces, half, np.full(len(faces), -1), unknown(faces), all_pairs(len(faces)), join)
     assert clusters_of(label) == clusters_of(expected)
 
 
@@ -224,7 +258,7 @@ def test_with_every_edge_and_no_images_it_is_scipys_average_linkage(people, seed
 def test_when_it_ends_nothing_is_left_to_merge(people, seed, edge, join):
     faces, half, images = some_faces(4 * people, seed)
     edges, similar = strong_edges(faces, half, edge, 4), scaled(faces, half)
-    label = link(faces, half, images, edges, join)
+    label = link(faces, half, images, unknown(faces), edges, join)
     for first, second in zip(label[edges.first], label[edges.second], strict=True):
         ours, theirs = np.flatnonzero(label == first), np.flatnonzero(label == second)
         mates = (images[ours][:, None] == images[theirs][None, :]) & (images[ours] >= 0)[:, None]
@@ -237,14 +271,14 @@ def test_when_it_ends_nothing_is_left_to_merge(people, seed, edge, join):
 def test_components_can_be_linked_apart(people, seed, edge):
     faces, half, images = some_faces(4 * people, seed)
     edges = strong_edges(faces, half, edge, 4)
-    whole = link(faces, half, images, edges, 0.1)
+    whole = link(faces, half, images, unknown(faces), edges, 0.1)
     graph = coo_matrix((np.ones(len(edges)), (edges.first, edges.second)), (len(faces), len(faces)))
     _, component = connected_components(graph, directed=False)
     for number in range(component.max() + 1):
         rows = np.flatnonzero(component == number)
         inside = component[edges.first] == number
         part = Edges(np.searchsorted(rows, edges.first[inside]), np.searchsorted(rows, edges.second[inside]))
-        assert rows[link(faces[rows], half[rows], images[rows], part, 0.1)].tolist() == whole[rows].tolist()
+        assert rows[link(faces[rows], half[rows], images[rows], unknown(rows), part, 0.1)].tolist() == whole[rows].tolist()
 
 
 @pytest.mark.parametrize(("size", "mates", "merged"), [(19, 1, False), (20, 1, True), (40, 2, True), (40, 3, False)])
@@ -253,7 +287,7 @@ def test_a_few_image_mates_are_tolerated_between_large_clusters(size, mates, mer
     faces = on_grid(np.repeat(two, size, axis=0))
     images = np.full(2 * size, -1)
     images[:mates] = images[size:size + mates] = np.arange(mates)
-    label = link(faces, np.zeros(2 * size, np.int64), images, all_pairs(2 * size), 0.8)
+    label = link(faces, np.zeros(2 * size, np.int64), images, unknown(faces), all_pairs(2 * size), 0.8)
     assert (len(set(label.tolist())) == 1) == merged
 
 
@@ -262,7 +296,7 @@ def test_a_hub_takes_all_its_faces_in_few_rounds(monkeypatch):
     faces, nobody, rounds = on_grid(embeddings), np.zeros(400, np.int64), []
     merge = Linkage._merge
     monkeypatch.setattr(Linkage, "_merge", lambda self, pairs: (rounds.append(len(pairs.low)), merge(self, pairs))[1])
-    label = link(faces, nobody, np.full(400, -1), strong_edges(faces, nobody, 0.5, 16), 0.5)
+    label = link(faces, nobody, np.full(400, -1), unknown(faces), strong_edges(faces, nobody, 0.5, 16), 0.5)
     assert len(set(label.tolist())) == 1
     assert len(rounds) < 60
 
@@ -284,7 +318,7 @@ def adopted(faces: np.ndarray, label: np.ndarray, images: np.ndarray | None = No
     """Whose cluster the last face is in, where a mean of 0.3 is asked for, and a lead of 0.1."""
     count = len(faces)
     images = np.full(count, -1, np.int64) if images is None else images
-    return int(adopt(on_grid(faces), np.zeros(count, np.int64), images, label, 0.3, 0.1)[-1])
+    return int(adopt(on_grid(faces), np.zeros(count, np.int64), images, unknown(faces), label, 0.3, 0.1)[-1])
 
 
 def test_a_lone_face_joins_whom_it_is_like_on_the_whole():
@@ -306,7 +340,8 @@ def test_of_two_lone_faces_of_one_image_the_more_similar_joins():
     nearer = lone_face(0.4)[0][-1:]
     both = np.concatenate([faces, nearer])
     images = np.array([-1] * 5 + [3, 3])
-    assert adopt(on_grid(both), np.zeros(7, np.int64), images, np.array([*label, 6]), 0.3, 0.1).tolist()[-2:] == [5, 0]
+    adopted = adopt(on_grid(both), np.zeros(7, np.int64), images, unknown(both), np.array([*label, 6]), 0.3, 0.1)
+    assert adopted.tolist()[-2:] == [5, 0]
 
 
 def test_few_faces_adopt_nobody():

@@ -29,13 +29,13 @@ from transforms.naming import name_clusters
 ])
 def test_names(labels, earlier, names):
     numbers = np.array([-1 if label == "-" else int(label) for label in labels], int)
-    assert name_clusters(numbers, [f"f{face}" for face in range(len(labels))], earlier) == names
+    assert name_clusters(numbers, [f"f{face}" for face in range(len(labels))], earlier, {}) == names
 
 
 def test_a_face_that_leaves_the_identity_named_after_it_does_not_take_the_name_along():
-    first = name_clusters(np.array([0, 0, 0]), ["a", "b", "c"], {})
+    first = name_clusters(np.array([0, 0, 0]), ["a", "b", "c"], {}, {})
     earlier = dict(zip("abc", first, strict=True))
-    second = name_clusters(np.array([0, 1, 1]), ["a", "b", "c"], earlier)
+    second = name_clusters(np.array([0, 1, 1]), ["a", "b", "c"], earlier, {})
     assert second[1:] == first[1:]
     assert second[0] not in earlier.values()
 
@@ -51,7 +51,7 @@ def namings(draw):
 @given(namings(), st.randoms(use_true_random=False))
 def test_names_are_one_to_one_and_depend_neither_on_the_order_nor_on_the_numbers(naming, random):
     labels, face_ids, earlier = naming
-    names = name_clusters(np.array(labels, int), face_ids, earlier)
+    names = name_clusters(np.array(labels, int), face_ids, earlier, {})
     pairs = set(zip(labels, names, strict=True))
     assert len({label for label, _ in pairs}) == len({name for _, name in pairs}) == len(pairs)
     assert {label for label, name in pairs if name is None} <= {-1}
@@ -59,13 +59,13 @@ def test_names_are_one_to_one_and_depend_neither_on_the_order_nor_on_the_numbers
     rows = random.sample(range(len(labels)), len(labels))
     numbers = random.sample(range(6), 6)
     other = name_clusters(np.array([numbers[labels[row]] if labels[row] >= 0 else -1 for row in rows], int),
-                          [face_ids[row] for row in rows], earlier)
+                          [face_ids[row] for row in rows], earlier, {})
     assert other == [names[row] for row in rows]
 
 
 @given(namings())
 def test_naming_again_changes_nothing(naming):
     labels, face_ids, earlier = naming
-    names = name_clusters(np.array(labels, int), face_ids, earlier)
+    names = name_clusters(np.array(labels, int), face_ids, earlier, {})
     known = {face_id: name for face_id, name in zip(face_ids, names, strict=True) if name is not None}
-    assert name_clusters(np.array(labels, int), face_ids, known) == names
+    assert name_clusters(np.array(labels, int), face_ids, known, {}) == names

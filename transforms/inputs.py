@@ -1,9 +1,6 @@
 """Inputs: from what a user names to chunks of items. Lists, and opens nothing but manifests."""
 from __future__ import annotations
 
-import contextlib
-import csv
-import json
 import math
 import os
 import posixpath
@@ -13,20 +10,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import fsspec
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from schemas.chunk import Chunk, Item
 from transforms import digests
-from transforms.failure import Failure
+from transforms.manifests import MANIFESTS, read_rows
 from transforms.parts import filesystem, is_local
 from transforms.pictures import EXTENSIONS, UNREAD_EXTENSIONS
+from transforms.plain import UnusableInput, as_text, is_text, plainly
 
-MANIFESTS = (".jsonl", ".ndjson", ".csv", ".parquet")
 ATTRIBUTES = ("group", "clip", "timestamp", "caption", "license")
 """Columns that a manifest or a JSON sidecar may give (contract, section 1)."""
-LONGEST_FIELD = 2**24
-"""Characters of a CSV's field: captions may be long, and Python's own limit is 131072."""
 
 Place: TypeAlias = tuple[fsspec.AbstractFileSystem, str]
 """A filesystem and a path in it."""
@@ -39,31 +32,15 @@ class IngestOptions:
         "help": "mean number of photos that are worked on, retried and checkpointed together; default: %(default)s"})
 
 
-class UnusableInput(Failure):
-    """An INPUT that cannot be listed; the message is one line that says what to do."""
-
-
 def chunks(inputs: Iterable[str], options: IngestOptions, leave_out: Iterable[str] = ()) -> list[Chunk]:
     """Every INPUT as chunks, in the order of the inputs. Raises UnusableInput.
 
     What lies below one of the URLs in `leave_out` is no input: an output must not be read by the next run."""
     left_out = []
     for url in leave_out:
-        with _plainly(url):
+        with plainly(url):
             left_out.append(filesystem(url))
     return [chunk for url in inputs for chunk in _of_one(url, options, left_out)]
-
-
-@contextlib.contextmanager
-def _plainly(what: str) -> Iterator[None]:
-    """Whatever a store or a reader of files raises becomes one line that starts with `what`."""
-    try:
-        yield
-    except UnusableInput:
-        raise
-    except Exception as error:  # botocore's, aiohttp's, requests' and Arrow's errors have no common base
-        line = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise UnusableInput(as_text(f"{what}: {line}")[:400]) from None
 
 
 def _without(fs: fsspec.AbstractFileSystem, root: str, found: dict[str, dict[str, Any]], left_out: list[Place]
@@ -79,13 +56,13 @@ def _without(fs: fsspec.AbstractFileSystem, root: str, found: dict[str, dict[str
 
 
 def _of_one(url: str, options: IngestOptions, left_out: list[Place]) -> list[Chunk]:
-    with _plainly(url):
+    with plainly(url):
         fs, path = filesystem(url)
         path = path.rstrip("/") or "/"
         filesystem(_url(fs, path))  # a chained URL cannot be opened again from its last part
         exists, folder = fs.exists(path), fs.isdir(path)
     if folder:
-        with _plainly(url):
+        with plainly(url):
             found = fs.find(path, withdirs=True, detail=True)
         return _of_listing(fs, path, _without(fs, path, found, left_out), options)
     if exists:
@@ -94,13 +71,13 @@ def _of_one(url: str, options: IngestOptions, left_out: list[Place]) -> list[Chu
         if extension in MANIFESTS:
             return _of_manifest(fs, root, name, options)
         if extension in EXTENSIONS or extension in ("", ".tar"):
-            with _plainly(url):
+            with plainly(url):
                 info = fs.info(path)
             return _of_listing(fs, root, {path: info}, options)
         raise UnusableInput(f"{url} is not a folder, a picture, a .tar or a manifest "
                             f"({', '.join(MANIFESTS)} with a uri column)")
     if re.search(r"[*?\[]", path):
-        with _plainly(url):
+        with plainly(url):
             found = fs.glob(path, detail=True)
         if found:
             whole = re.split(r"[*?\[]", path)[0]
@@ -112,7 +89,7 @@ def _of_one(url: str, options: IngestOptions, left_out: list[Place]) -> list[Chu
 def _root(fs: fsspec.AbstractFileSystem, path: str) -> str:
     """The URL of a folder as a root that tables can hold. Raises UnusableInput."""
     url = _url(fs, path)
-    if not _is_text(url):
+    if not is_text(url):
         raise UnusableInput(f"{as_text(url)}: the folder's name is not UTF-8: rename it")
     return url
 
@@ -145,7 +122,7 @@ def _of_listing(fs: fsspec.AbstractFileSystem, root: str, found: dict[str, dict[
         unread = not folder and extension.lower() in UNREAD_EXTENSIONS
         if not (folder or unread or extension.lower() == ".tar" or _is_photo(uri)):
             continue
-        if not _is_text(uri) or _is_device(files[uri]):
+        if not is_text(uri) or _is_device(files[uri]):
             photos.append(Item(as_text(uri), fault="unreadable"))
         elif folder or unread:
             photos.append(Item(uri, fault="folder" if folder else "unread_format"))
@@ -163,20 +140,6 @@ def _of_listing(fs: fsspec.AbstractFileSystem, root: str, found: dict[str, dict[
 def _is_device(info: dict[str, Any]) -> bool:
     """Whether it is a pipe or a device, which may never end."""
     return info["type"] == "other" and not info.get("islink")
-
-
-def _is_text(value: str) -> bool:
-    """Whether a name or a text can be written as UTF-8: a file's name may be any bytes, JSON may hold half a character."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def as_text(value: str) -> str:
-    """The same with a question mark for what cannot be written."""
-    return value.encode(errors="replace").decode()
 
 
 def _is_photo(uri: str) -> bool:
@@ -202,7 +165,7 @@ def cut(items: list[Item], chunk_size: int) -> Iterator[tuple[Item, ...]]:
 def _of_manifest(fs: fsspec.AbstractFileSystem, folder: str, name: str, options: IngestOptions) -> list[Chunk]:
     here = _root(fs, folder)
     by_root: dict[str, list[Item]] = {}
-    for number, row in enumerate(_rows(fs, posixpath.join(folder, name)), 1):
+    for number, row in enumerate(read_rows(fs, posixpath.join(folder, name), "uri", ATTRIBUTES), 1):
         try:
             root, item = _of_row(fs, folder, row)
         except Exception:  # no row, no uri, or of a store that cannot be opened: what those raise has no common base
@@ -214,49 +177,10 @@ def _of_manifest(fs: fsspec.AbstractFileSystem, folder: str, name: str, options:
 
 def _of_row(fs: fsspec.AbstractFileSystem, folder: str, row: Any) -> tuple[str, Item]:
     """Root and item of a manifest's row. Raises anything where there is none."""
-    if not row["uri"] or "\0" in row["uri"] or not _is_text(row["uri"]):
+    if not row["uri"] or "\0" in row["uri"] or not is_text(row["uri"]):
         raise ValueError(row["uri"])
     root, uri = _split(fs, folder, row["uri"])
     return root, replace(_stat(root, uri), **attributes(row))
-
-
-def _rows(fs: fsspec.AbstractFileSystem, path: str) -> Iterator[Any]:
-    """The manifest's rows, None for a line that is none. Raises UnusableInput."""
-    extension = posixpath.splitext(path)[1].lower()
-    if extension == ".parquet":
-        with _plainly(f"{path} is no Parquet that can be read"), fs.open(path, "rb") as file:
-            yield from _parquet_rows(path, pq.ParquetFile(file))
-        return
-    with _plainly(f"{path} cannot be read"), fs.open(path, "r", encoding="utf-8-sig", errors="replace", newline="") as text:
-        if extension == ".csv":
-            with _plainly(f"{path} is no CSV that can be read"):
-                yield from _csv_rows(path, text)
-            return
-        for line in text:
-            if line.strip():
-                try:
-                    yield json.loads(line)
-                except (ValueError, RecursionError):
-                    yield None
-
-
-def _parquet_rows(path: str, file: pq.ParquetFile) -> Iterator[Any]:
-    """Of the columns that mean something here; a date is no timestamp in seconds, and Python knows none before year 1."""
-    schema = file.schema_arrow
-    if "uri" not in schema.names:
-        raise UnusableInput(f"{path} has no uri column, but {', '.join(schema.names)[:200] or 'none at all'}")
-    known = [column.name for column in schema if column.name in ("uri", *ATTRIBUTES)
-             and not pa.types.is_temporal(column.type)]
-    for batch in file.iter_batches(columns=known):
-        yield from batch.to_pylist()
-
-
-def _csv_rows(path: str, text: Iterable[str]) -> Iterator[Any]:
-    csv.field_size_limit(LONGEST_FIELD)
-    rows = csv.DictReader(text)
-    if "uri" not in (rows.fieldnames or ()):
-        raise UnusableInput(f"{path} has no uri column, but {', '.join(rows.fieldnames or ())[:200] or 'none at all'}")
-    yield from rows
 
 
 def _split(fs: fsspec.AbstractFileSystem, folder: str, uri: str) -> tuple[str, str]:

@@ -44,7 +44,8 @@ CHUNK = 1 << 22
 
 
 def cluster_faces(embeddings: np.ndarray, face_ids: Sequence[str], images: np.ndarray, bounds: Bounds,
-                  exempt: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+                  exempt: np.ndarray, persons: np.ndarray,
+                  merged: Sequence[np.ndarray] = ()) -> tuple[np.ndarray, np.ndarray]:
     """The person of each face: labels int64 [N], numbered by their least face_id, -1 for an outlier; and the cosine
     float32 [N] of each face to the mean of those it was put together with (an outlier's too).
 
@@ -52,14 +53,17 @@ def cluster_faces(embeddings: np.ndarray, face_ids: Sequence[str], images: np.nd
     face_ids: N different strings
     images: int [N], the same number for the faces of one image: they are different people, unless
     exempt: bool [N], where an image shows one person twice
+    persons: int [N], the same number for faces that are known to be one person, different ones for different people, -1
+        for all others: links that must be and links that must not, whatever the vectors say
+    merged: rows of faces, int [M] each, whose clusters are made one in the end
     bounds: of the embedder. `small_join` alone rules where there are fewer than `FEW` faces; where there are more, it
         decides whom a face is not scaled by, then `edge`, `join` and `adopt` rule
 
     Raises ValueError where lengths differ, a face_id occurs twice, or a vector is too long or not finite."""
     count = len(face_ids)
-    if {len(embeddings), len(images), len(exempt)} != {count}:
-        raise ValueError(f"{count} face_ids, but {len(embeddings)} embeddings, {len(images)} images and {len(exempt)} "
-                         "exemptions")
+    if {len(embeddings), len(images), len(exempt), len(persons)} != {count}:
+        raise ValueError(f"{count} face_ids, but {len(embeddings)} embeddings, {len(images)} images, {len(exempt)} "
+                         f"exemptions and {len(persons)} persons")
     if len(set(face_ids)) < count:
         raise ValueError(f"{count - len(set(face_ids))} of {count} face_ids occur more than once")
     if not count:
@@ -67,17 +71,25 @@ def cluster_faces(embeddings: np.ndarray, face_ids: Sequence[str], images: np.nd
     order = np.array(sorted(range(count), key=face_ids.__getitem__), np.int64)
     exclusive = exclusive_images(np.asarray(images)[order], np.asarray(exempt, bool)[order])
     faces = centred(on_grid(np.asarray(embeddings, np.float32)[order]), exclusive, bounds.small_join)
+    persons = np.asarray(persons, np.int64)[order]
     if count < FEW:
-        label = average_linkage(faces, exclusive, bounds.small_join)
+        label = average_linkage(faces, exclusive, persons, bounds.small_join)
     else:
-        cohort = Cohort.of(faces, [face_ids[row] for row in order.tolist()], exclusive, bounds.small_join)
+        cohort = Cohort.of(faces, [face_ids[row] for row in order.tolist()], exclusive, persons, bounds.small_join)
         half = cohort.crowding(faces)
         edges = strong_edges(faces, half, bounds.edge, MOST)
-        label = link(faces, half, exclusive, edges, bounds.join, bounds.edge)
-        label = adopt(faces, half, exclusive, label, bounds.adopt, bounds.join)
-    central = central_similarity(faces, label)
+        label = link(faces, half, exclusive, persons, edges, bounds.join, bounds.edge)
+        label = adopt(faces, half, exclusive, persons, label, bounds.adopt, bounds.join)
+    place = np.empty(count, np.int64)
+    place[order] = np.arange(count)
+    merges = [place[rows] for rows in merged]
+    sure = persons >= 0
+    sure[np.concatenate([*merges, np.zeros(0, np.int64)])] = True
+    lost = (central_similarity(faces, label) < bounds.outlier) & ~sure  # of those who looked alike, before any are merged
+    for rows in merges:
+        label[np.isin(label, label[rows])] = label[rows].min(initial=count)
     labels, similarity = np.empty(count, np.int64), np.empty(count, np.float32)
-    labels[order], similarity[order] = numbered(np.where(central < bounds.outlier, -1, label)), central
+    labels[order], similarity[order] = numbered(np.where(lost, -1, label)), central_similarity(faces, label)
     return labels, similarity
 
 
@@ -92,30 +104,31 @@ def exclusive_images(images: np.ndarray, exempt: np.ndarray) -> np.ndarray:
     return exclusive
 
 
-def link(faces: np.ndarray, half: np.ndarray, images: np.ndarray, edges: Edges, least: float,
+def link(faces: np.ndarray, half: np.ndarray, images: np.ndarray, persons: np.ndarray, edges: Edges, least: float,
          whole: float | None = None) -> np.ndarray:
     """Clusters of faces float32 [N, D] on the grid: int64 [N], each labelled by one of its rows.
 
-    half: int64 [N], `Cohort.crowding`; images: int64 [N], `exclusive_images`; least: the mean scaled similarity of a
-    merge. whole: clusters whose mean scaled similarity reaches it are compared too, for some of their faces have an edge
-    so strong that was left out: a burst of more than `MOST` pictures fills the edges of all its faces."""
-    linkage = Linkage(faces, half, images)
+    half: int64 [N], `Cohort.crowding`; images: int64 [N], `exclusive_images`; persons: int64 [N], as in `cluster_faces`;
+    least: the mean scaled similarity of a merge. whole: clusters whose mean scaled similarity reaches it are compared too,
+    for some of their faces have an edge so strong that was left out: a burst of more than `MOST` pictures fills the edges of
+    all its faces."""
+    linkage = Linkage(faces, half, images, persons)
     linkage.descend(edges, least)
     while whole is not None and linkage.descend(linkage.edges(whole), least):
         pass
     return linkage.label
 
 
-def adopt(faces: np.ndarray, half: np.ndarray, images: np.ndarray, label: np.ndarray, least: float,
+def adopt(faces: np.ndarray, half: np.ndarray, images: np.ndarray, persons: np.ndarray, label: np.ndarray, least: float,
           lead: float) -> np.ndarray:
     """Labels int64 [N] in which faces left alone have joined the large cluster that they are most like.
 
     A mean over several faces of a person is surer than one edge, so that none is asked for: the mean scaled similarity
     must reach `least` and be `lead` above that to any other cluster of two or more (both cosines). Of two faces of one
-    image the more similar joins. Other arguments as in `link`."""
+    image the more similar joins; a known person stays where they are. Other arguments as in `link`."""
     clusters, cluster, size = np.unique(label, return_inverse=True, return_counts=True)
     several = np.flatnonzero(size > 1)
-    lone = np.flatnonzero(size[cluster] == 1)
+    lone = np.flatnonzero((size[cluster] == 1) & (persons < 0))
     if not len(several) or not len(lone):
         return label
     place = np.full(len(clusters), -1)
@@ -197,17 +210,21 @@ class Linkage:
     """int64 [N], sum of its faces' halves, grid units."""
     seen: scipy.sparse.csr_matrix
     """int64 [N, images], a cluster's faces in each image that keeps faces apart."""
+    person: np.ndarray
+    """int64 [N], the known person that a cluster is, -1 for none."""
 
-    def __init__(self, faces: np.ndarray, half: np.ndarray, images: np.ndarray) -> None:
-        """Every face is a cluster; arguments as in `link`."""
+    def __init__(self, faces: np.ndarray, half: np.ndarray, images: np.ndarray, persons: np.ndarray) -> None:
+        """Every face is a cluster, and every known person; arguments as in `link`."""
         if len(faces) >= MOST_FACES:
             raise ValueError(f"{len(faces)} faces are linked at once; sums are exact below {MOST_FACES}")
         self.label = np.arange(len(faces))
         self.size = np.ones(len(faces), np.int64)
         self.sums = faces.astype(np.int32)
         self.half = half.copy()
-        self.images = images
-        self._count_images()
+        self.images, self.person = images, persons.copy()
+        known = np.flatnonzero(persons >= 0)
+        _, first, number = np.unique(persons[known], return_index=True, return_inverse=True)
+        self._join(known, known[first[number]])
 
     def edges(self, least: float) -> Edges:
         """Pairs of clusters, the rows that they are known by, whose mean scaled similarity is at least about `least`, a
@@ -251,12 +268,13 @@ class Linkage:
         return dot / (self.size[low] * self.size[high]) - half[low] - half[high]
 
     def _forbidden(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        """bool [P]: more image mates than are tolerated of the smaller cluster; of fewer than 20 faces that is
-        none."""
+        """bool [P]: two known people, or more image mates than are tolerated of the smaller cluster; of fewer than 20
+        faces that is none."""
         mates = np.zeros(len(low), np.int64)
         for pairs in _chunks(len(low), 16):
             mates[pairs] = np.asarray(self.seen[low[pairs]].multiply(self.seen[high[pairs]]).sum(axis=1)).ravel()
-        return mates > TOLERATED * np.minimum(self.size[low], self.size[high])
+        known = (self.person[low] >= 0) & (self.person[high] >= 0)  # two known people: each is one cluster from the start
+        return known | (mates > TOLERATED * np.minimum(self.size[low], self.size[high]))
 
     def _count_images(self) -> None:
         known = self.images >= 0
@@ -268,8 +286,8 @@ class Linkage:
         one does.
 
         Stars: of two neighbours the smaller moves (of equals the higher row), and nobody joins a cluster that moves
-        itself. Of two that would bring the same image's faces to one centre, the more similar comes first and the
-        other waits for the next round."""
+        itself. Of two that would bring the same image's faces, or two known people, to one centre, the more similar comes
+        first and the other waits for the next round."""
         up = self.size[pairs.low] < self.size[pairs.high]
         small, centre = np.where(up, pairs.low, pairs.high), np.where(up, pairs.high, pairs.low)
         best = np.lexsort((centre, -pairs.average, small))
@@ -279,17 +297,29 @@ class Linkage:
         best = best[~moves[centre[best]]]
         best = best[np.lexsort((small[best], -pairs.average[best]))]
         small, centre = small[best], centre[best]
-        arrives = self._first_of_their_images(small, centre)
+        arrives = self._first_of_their_images(small, centre) & self._first_known(small, centre)
         small, centre = small[arrives], centre[arrives]
+        self._join(small, centre)
+        return np.concatenate([small, centre])
 
+    def _join(self, small: np.ndarray, centre: np.ndarray) -> None:
+        """Put clusters int64 [M] into others [M], which do not move; one that is its own centre stays."""
+        small, centre = small[small != centre], centre[small != centre]
         np.add.at(self.size, centre, self.size[small])
         np.add.at(self.half, centre, self.half[small])
         np.add.at(self.sums, centre, self.sums[small])
+        np.maximum.at(self.person, centre, self.person[small])
         target = np.arange(len(self.label))
         target[small] = centre
         self.label = target[self.label]
         self._count_images()
-        return np.concatenate([small, centre])
+
+    def _first_known(self, small: np.ndarray, centre: np.ndarray) -> np.ndarray:
+        """bool [M]: no known person before this one in `small` [M] comes to the same centre."""
+        known = np.flatnonzero(self.person[small] >= 0)
+        first = np.ones(len(small), bool)
+        first[np.setdiff1d(known, known[np.unique(centre[known], return_index=True)[1]])] = False
+        return first
 
     def _first_of_their_images(self, small: np.ndarray, centre: np.ndarray) -> np.ndarray:
         """bool [M]: no cluster before this one in `small` [M] brings a face of one of its images to the same

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 import fsspec
 
 from schemas.chunk import Chunk, Item
-from transforms.inputs import as_text, attributes
+from transforms.inputs import attributes
 from transforms.parts import filesystem
 from transforms.pictures import EXTENSIONS, BadPicture
+from transforms.plain import as_text
 
 MEMBER = re.compile(r"^(?P<tar>.*\.tar)#(?P<offset>\d+),(?P<size>\d+)$", re.DOTALL)
 READ_AHEAD = 8

@@ -19,6 +19,8 @@ class FaceModel(Protocol):
     """Detects faces and embeds them. Made in the process that uses it; never pickled."""
 
     embedder: Embedder
+    device: str
+    """Where it runs: `cpu`, `cuda` or `cuda:N`."""
 
     def analyze(self, pictures: Sequence[np.ndarray]) -> list[list[Detection]]:
         """Faces of each picture (uint8 [H, W, 3], RGB, upright), by ascending x0, then y0.

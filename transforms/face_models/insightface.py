@@ -81,7 +81,9 @@ class InsightFaces:
         self.embedder = about
         self._detector, self._recognizer = analysis.models["detection"], analysis.models["recognition"]
         self._norm_crop = face_align.norm_crop
-        if wanted[0][0] == CUDA and self._recognizer.session.get_providers()[0] != CUDA:
+        on_gpu = self._recognizer.session.get_providers()[0] == CUDA
+        self.device = "cpu" if not on_gpu else "cuda" if device == "auto" else device
+        if wanted[0][0] == CUDA and not on_gpu:
             if device != "auto":
                 raise Failure(f"--device {device}: CUDA cannot be used: see what ONNX Runtime printed, or --device cpu")
             print("insightface: CUDA cannot be used, the CPU is", file=sys.stderr)
@@ -107,13 +109,17 @@ class InsightFaces:
         return [sorted(its, key=lambda face: tuple(face.box[:2])) for its in detections]
 
     def _embed(self, chips: list[np.ndarray]) -> Iterator[np.ndarray]:
-        """float64 [D] of each aligned face, before it is scaled."""
+        """float64 [D] of each aligned face, before it is scaled. One batch is prepared while the device works on another."""
         fixed = self._recognizer.session.get_inputs()[0].shape[0]
         step = fixed if isinstance(fixed, int) and fixed > 0 else EMBEDDING_BATCH
-        for start in range(0, len(chips), step):
+
+        def embed(start: int) -> np.ndarray:
             batch = chips[start:start + step]
             padding = [batch[-1]] * (step - len(batch)) if step == fixed else []
-            yield from self._recognizer.get_feat(batch + padding)[:len(batch)].astype(np.float64)
+            return self._recognizer.get_feat(batch + padding)[:len(batch)].astype(np.float64)
+
+        for embeddings in self._threads.map(embed, range(0, len(chips), step)):
+            yield from embeddings
 
     def _detect(self, pictures: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
         """Boxes with scores (float [n, 5]) and keypoints (float [n, 5, 2]) of each picture (uint8 [H, W, 3], BGR).

@@ -79,6 +79,8 @@ def load(argument: str, device: str) -> OpencvFaces:
 class OpencvFaces:
     """A `FaceModel` on OpenCV."""
 
+    device = "cpu"
+
     def __init__(self, about: Embedder, detector: Path, recogniser: Path) -> None:
         import cv2
 

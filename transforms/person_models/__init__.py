@@ -22,6 +22,8 @@ class PersonModel(Protocol):
     """Finds people. Made in the process that uses it; never pickled."""
 
     weights: Weights
+    device: str
+    """Where it runs: `cpu` or `cuda:N`."""
 
     def detect(self, pictures: Sequence[np.ndarray]) -> list[list[Person]]:
         """People of each picture (uint8 [H, W, 3], RGB, upright), by ascending x0, then y0.

@@ -58,7 +58,7 @@ class Ultralytics:
     """A `PersonModel` on ultralytics. Threads may share it, and take turns."""
 
     def __init__(self, path: Path, about: Weights, device: str) -> None:
-        place = _device(device)
+        self.device = place = _device(device)
         checkpoint = _checkpoint(path)
         network: Any = checkpoint.get("ema") or checkpoint.get("model")
         from ultralytics.models.yolo.detect import DetectionPredictor
