@@ -261,8 +261,8 @@ def _people() -> str:
 
 The pictures show people who can be recognized, and the embeddings of their faces are biometric data (GDPR, article
 9). Identities are digests or numbers, but for names that the publisher gave, and no metadata of the photos (places,
-cameras) is written; but a `uri` is the path of a photo as the publisher named it, and a face is a face. Use it only where the people in it, or the
-law, allow that, and never to identify or track anybody.
+cameras) is written; but a `uri` is the path of a photo as the publisher named it, and a face is a face. Use it only
+where the people in it, or the law, allow that, and never to identify or track anybody.
 
 To have a person removed, send the publisher a photo of the face. Where the photos that show the person are taken out of
 the input, the same `umo-dataset build` leaves nothing of them in the dataset or its work directory; then the new state is

@@ -16,6 +16,7 @@ from pipeline.packages import version
 from schemas.embedder import Embedder
 from schemas.person import Weights
 from transforms import face_models, person_models, pictures
+from transforms.examination import DEVICE
 from transforms.failure import Failure
 
 EXTRAS = {"train": ("torch",), "gpu": ("insightface", "onnxruntime", "ultralytics"),
@@ -33,11 +34,14 @@ Look: TypeAlias = Callable[[Sequence[np.ndarray]], Any]
 @dataclass(frozen=True)
 class DoctorOptions:
     faces: str | None = field(default=None, metadata={
+        "metavar": "BACKEND[:ARGUMENT]",
         "help": "face models to look at, BACKEND[:ARGUMENT] as for extract; default: all backends"})
     persons: str | None = field(default=None, metadata={
+        "metavar": "BACKEND[:ARGUMENT]",
         "help": "person detection to look at, BACKEND[:ARGUMENT] as for extract; default: all backends"})
     device: str = field(default="auto", metadata={
-        "help": "where models run that can choose: cpu, cuda or cuda:N; default: a GPU if there is one"})
+        "matches": DEVICE, "metavar": "auto|cpu|cuda[:N]",
+        "help": "where models run that can choose; default: auto, a GPU if there is one"})
 
 
 def doctor(options: DoctorOptions) -> None:

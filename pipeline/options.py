@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Callable
@@ -19,15 +20,17 @@ def add_flags(parser: argparse._ActionsContainer, *kinds: type[Any]) -> None:
         parser.add_argument(
             f"--{field.name.replace('_', '-')}", dest=field.name, default=field.default, type=_checked(_plain(hint), field),
             choices=field.metadata.get("choices"), help=field.metadata["help"],
-            metavar=None if "choices" in field.metadata else _plain(hint).__name__.upper())
+            metavar=None if "choices" in field.metadata else field.metadata.get("metavar", _plain(hint).__name__.upper()))
 
 
 def _checked(kind: type, field: dataclasses.Field[Any]) -> Callable[[str], Any]:
-    """`kind` of a text, which must not lie outside the field's `least` and `most`."""
-    least, most = field.metadata.get("least"), field.metadata.get("most")
+    """`kind` of a text, which must not lie outside the field's `least` and `most`, and look as its `matches` says."""
+    least, most, matches = (field.metadata.get(name) for name in ("least", "most", "matches"))
 
     def read(text: str) -> Any:
         value = kind(text)
+        if matches is not None and not re.fullmatch(matches, text):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {field.metadata['metavar']}")
         if (least is not None and value < least) or (most is not None and value > most):
             raise argparse.ArgumentTypeError(f"{text} is not {f'{least} or more' if most is None else f'{least} to {most}'}")
         return value

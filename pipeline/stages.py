@@ -21,7 +21,7 @@ from transforms.failure import Failure
 from transforms.pair import PairOptions, ProposeSamples, drafts_part
 from transforms.parts import NotReady, Parts, join, places, remove, size_of, state_of
 from transforms.shards import Shard, plan
-from transforms.split import AssignSplits, samples_part, splits_part
+from transforms.split import AssignSplits, grouped, samples_part, splits_part
 from transforms.write import WriteOptions, WriteShards, shard_part
 
 PHOTOS = "photos"
@@ -111,7 +111,7 @@ def pair(workdir: str, options: PairOptions, run: RunOptions) -> None:
     name = digests.of(state)
     bounds = face_models.bounds(embedder_of(workdir))
     proposed = [drafts_part(part, name, options, bounds) for part in images.parts()]
-    wanted = [samples_part(part, name, options) for part in proposed]
+    wanted = [samples_part(parts, name, options) for parts in grouped(proposed)]
     if not _stands(drafts, proposed, state):
         count = sum(images.read(part, ["image_key"]).num_rows for part in images.parts())
         with shown("pair", count, "images"):

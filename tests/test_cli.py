@@ -164,3 +164,9 @@ def test_a_picture_without_a_face_is_no_failure_of_extract(tmp_path, capsys):
     (tmp_path / "photos" / "b.jpg").write_bytes(b"no picture")
     assert main(["extract", str(tmp_path / "photos"), "--workdir", str(tmp_path / "w"), "--extract-processes", "1"]) == 0
     assert "1 not_a_picture" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cpu:1", "CUDA"])
+def test_a_device_that_cannot_be_is_wrong_usage(device, tmp_path, capsys):
+    assert main(["extract", str(tmp_path), "--workdir", str(tmp_path / "w"), "--device", device]) == 2
+    assert capsys.readouterr().err == f"umo-dataset: argument --device: {device!r} is not auto|cpu|cuda[:N]\n"

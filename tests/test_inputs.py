@@ -17,6 +17,7 @@ import pytest
 from schemas.chunk import Item
 from tests.builders import drawn_photo
 from transforms import inputs, manifests, reading
+from transforms.chunking import cut
 from transforms.inputs import IngestOptions
 from transforms.pictures import BadPicture, Limits, decode, encode
 from transforms.plain import UnusableInput
@@ -185,12 +186,12 @@ def test_an_input_that_is_none_says_so(tmp_path, name):
 
 def test_one_file_more_touches_one_chunk_or_two_where_it_is_a_cut():
     items = [Item(f"{n:05d}.jpg") for n in range(0, 20000, 2)]
-    before = set(inputs.cut(items, 64))
+    before = set(cut(items, 64, lambda item: item.uri))
     assert all(len(run) <= 256 for run in before) and sum(map(len, before)) == len(items)
     touched = []
     for n in range(1, 4000, 200):
         more = sorted([*items, Item(f"{n:05d}.jpg")], key=lambda item: item.uri)
-        touched.append(len(set(inputs.cut(more, 64)) - before))
+        touched.append(len(set(cut(more, 64, lambda item: item.uri)) - before))
     assert max(touched) <= 2 and sum(touched) / len(touched) < 1.5
 
 

@@ -5,6 +5,8 @@ import json
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from transforms import parts
 from transforms.parts import NotReady, OtherSchema, Parts
@@ -95,3 +97,12 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         parts.put(str(tmp_path / "a"), b"x")
     assert list(tmp_path.iterdir()) == []
+
+
+@given(st.integers(1, 40), st.integers(1, 12), st.data())
+def test_some_rows_are_those_of_the_whole_part(rows, row_group, data):
+    parts = Parts(f"memory://rows-{rows}-{row_group}", "images")
+    table = pa.table({"number": list(range(rows)), "list": [[n, n] for n in range(rows)]})
+    parts.write("a.parquet", table, row_group)
+    wanted = data.draw(st.lists(st.integers(0, rows - 1), min_size=1, max_size=20))
+    assert parts.read_rows("a.parquet", wanted) == table.take(wanted)

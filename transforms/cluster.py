@@ -34,6 +34,7 @@ class ClusterOptions:
         "help": "least mean similarity, scaled by how crowded a face's surroundings are, at which two groups of faces become "
                 "one person; default: the face model's own"})
     identities: str | None = field(default=None, metadata={
+        "metavar": "PATH",
         "help": "names known beforehand: a folder with a folder of pictures for each person, or a .jsonl, .csv or .parquet "
                 "file with the columns identity and face_id or uri; default: nobody is known. Corrections by hand stand in "
                 "W/corrections.jsonl (README, \"Who is who\")", "recorded": False})

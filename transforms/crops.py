@@ -34,7 +34,7 @@ class CropOptions:
                 "both sides of a head have 512, the size that UNO's trainer takes"})
     ref_margin: float = field(default=1.0, metadata={
         "least": 0, "most": 4,
-        "help": "factor on the margins around the face that --ref-crop stands for; default: %(default)s"})
+        "help": "factor on the margins around the face that this rule stands for; default: %(default)s"})
 
 
 class BadCrop(Exception):

@@ -25,6 +25,9 @@ BATCH = 8
 """Pictures that models in this process are shown at once; as many again are decoded ahead. Of 12 megapixels each, all of them
 take 0.54 GiB (3 bytes a pixel)."""
 
+DEVICE = r"auto|cpu|cuda(:\d+)?"
+"""What `--device` may be."""
+
 Spread = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 """`map`, or what does the same in threads."""
 
@@ -32,12 +35,15 @@ Spread = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 @dataclass(frozen=True)
 class ExamineOptions(Limits, CropOptions):
     faces: str = field(default="dlib", metadata={
+        "metavar": "BACKEND[:ARGUMENT]",
         "help": "face models: dlib (CPU, weights come with pip), insightface[:PACK_OR_DIR] (GPU or CPU) or opencv:DIR (CPU, "
                 "permissive licences); default: %(default)s"})
     persons: str = field(default="none", metadata={
+        "metavar": "none|BACKEND[:ARGUMENT]",
         "help": "person detection: none or ultralytics[:WEIGHTS]; default: %(default)s, no boxes of whole people"})
     device: str = field(default="auto", metadata={
-        "help": "where models run that can choose: cpu, cuda or cuda:N; default: a GPU if there is one", "recorded": False})
+        "matches": DEVICE, "metavar": "auto|cpu|cuda[:N]",
+        "help": "where models run that can choose; default: auto, a GPU if there is one", "recorded": False})
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ class ExtractOptions(IngestOptions, ExamineOptions):
         "least": 0,
         "help": "processes that run CPU models; default: one a core", "recorded": False})
     accelerator: str | None = field(default=None, metadata={
+        "metavar": "HINT",
         "help": "GPU of a cluster's workers for this stage alone, as Beam's resource hints write it "
                 "(type:nvidia-l4;count:1;install-nvidia-driver); default: none is asked for", "recorded": False})
 

@@ -5,14 +5,14 @@ import math
 import os
 import posixpath
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import fsspec
 
 from schemas.chunk import Chunk, Item
-from transforms import digests
+from transforms.chunking import cut
 from transforms.manifests import MANIFESTS, read_rows
 from transforms.parts import filesystem, is_local
 from transforms.pictures import EXTENSIONS, UNREAD_EXTENSIONS
@@ -133,7 +133,7 @@ def _of_listing(fs: fsspec.AbstractFileSystem, root: str, found: dict[str, dict[
                              if files.get(stem + kind, {}).get("type") == "file")
             photos.append(Item(uri, _version(files[uri]), group=album[uri], sidecars=sidecars))
     url = _root(fs, root)
-    return [*(Chunk(url, items) for items in cut(photos, options.chunk_size)),
+    return [*(Chunk(url, items) for items in cut(photos, options.chunk_size, _uri)),
             *(Chunk(url, (item,), tar=True) for item in tars)]
 
 
@@ -142,24 +142,13 @@ def _is_device(info: dict[str, Any]) -> bool:
     return info["type"] == "other" and not info.get("islink")
 
 
+def _uri(item: Item) -> str:
+    return item.uri
+
+
 def _is_photo(uri: str) -> bool:
     extension = posixpath.splitext(uri)[1].lower()
     return extension in EXTENSIONS or not extension
-
-
-def cut(items: list[Item], chunk_size: int) -> Iterator[tuple[Item, ...]]:
-    """Runs of sorted items, cut after each whose uri's digest is 0 modulo `chunk_size`, at most four times that long.
-
-    An item added or removed touches one run, two where it is a cut (content-defined chunking: Muthitacharoen,
-    Chen, Mazières 2001, "A low-bandwidth network file system", 3.1)."""
-    run: list[Item] = []
-    for item in items:
-        run.append(item)
-        if digests.number(item.uri) % chunk_size == 0 or len(run) == 4 * chunk_size:
-            yield tuple(run)
-            run = []
-    if run:
-        yield tuple(run)
 
 
 def _of_manifest(fs: fsspec.AbstractFileSystem, folder: str, name: str, options: IngestOptions) -> list[Chunk]:
@@ -172,7 +161,7 @@ def _of_manifest(fs: fsspec.AbstractFileSystem, folder: str, name: str, options:
             root, item = here, Item(f"{as_text(name)}:{number}", fault="bad_row")
         by_root.setdefault(root, []).append(item)
     return [Chunk(root, run) for root in sorted(by_root)
-            for run in cut(sorted(by_root[root], key=lambda item: item.uri), options.chunk_size)]
+            for run in cut(sorted(by_root[root], key=_uri), options.chunk_size, _uri)]
 
 
 def _of_row(fs: fsspec.AbstractFileSystem, folder: str, row: Any) -> tuple[str, Item]:

@@ -9,7 +9,7 @@ import json
 import os
 import posixpath
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -133,14 +133,27 @@ class Parts:
         except FileNotFoundError:
             return set()
 
-    def write(self, part: str, table: pa.Table) -> None:
-        """Put one part. The same table gives the same bytes."""
+    def write(self, part: str, table: pa.Table, row_group: int | None = None) -> None:
+        """Put one part, in groups of `row_group` rows that can be read alone. The same table gives the same bytes."""
         buffer = io.BytesIO()
-        pq.write_table(table, buffer, compression="zstd")
+        pq.write_table(table, buffer, compression="zstd", row_group_size=row_group)
         put(self.part_url(part), buffer.getvalue())
 
     def read(self, part: str, columns: list[str] | None = None) -> pa.Table:
         return pq.read_table(io.BytesIO(get(self.part_url(part))), columns=columns)
+
+    def read_rows(self, part: str, rows: Sequence[int]) -> pa.Table:
+        """Some rows of a part, in the order given; only their groups are read."""
+        fs, path = filesystem(self.part_url(part))
+        with fs.open(path, "rb") as opened:
+            file = pq.ParquetFile(opened)
+            sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+            starts = np.cumsum([0, *sizes])
+            group_of = np.searchsorted(starts, rows, "right") - 1
+            groups = np.unique(group_of)
+            table = file.read_row_groups(groups.tolist())
+        read_starts = np.cumsum([0, *(sizes[group] for group in groups)])
+        return table.take(pa.array(read_starts[np.searchsorted(groups, group_of)] + np.asarray(rows) - starts[group_of]))
 
     def schema(self, part: str) -> pa.Schema:
         return pq.read_schema(io.BytesIO(get(self.part_url(part))))

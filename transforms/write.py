@@ -45,6 +45,7 @@ class WriteOptions:
         "least": 1,
         "help": "about how large a shard may be; default: %(default)s, 256 MiB"})
     about: str | None = field(default=None, metadata={
+        "metavar": "FILE",
         "help": "a Markdown file on where the photos come from, for the dataset's card; default: the card says nothing of it",
         "recorded": False})
 
@@ -171,7 +172,7 @@ def read_samples(workdir: str, shard: Shard) -> list[Sample]:
     rows: dict[tuple[str, int], Sample] = {}
     for part in sorted({part for part, _ in shard.rows}):
         wanted = [row for name, row in shard.rows if name == part]
-        table = Parts(workdir, "samples").read(part).take(pa.array(wanted))
+        table = Parts(workdir, "samples").read_rows(part, wanted)
         rows.update({(part, row): from_row(values) for row, values in zip(wanted, table.to_pylist(), strict=True)})
     return [rows[at] for at in shard.rows]
 
