@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline.packages import version
 from schemas.embedder import Embedder
-from schemas.person import Weights
+from schemas.weights import Weights
 from transforms import face_models, person_models, pictures
 from transforms.examination import DEVICE
 from transforms.failure import Failure

@@ -3,28 +3,18 @@
 Nothing outside a backend's own `BOUNDS` holds a similarity constant (design, point 5)."""
 from __future__ import annotations
 
-import dataclasses
 import json
 from dataclasses import dataclass
 
+from schemas.weights import Weights
+
 
 @dataclass(frozen=True)
-class Embedder:
+class Embedder(Weights):
     """Provenance of every embedding, kept as `embedding_model` in the Parquet metadata of `faces` and `crops`."""
 
-    backend: str
-    """Name in the table of backends: `dlib`, `insightface`, …"""
-    name: str
-    """The model's own name."""
-    sha256: str
-    """Digest of the weights that decide boxes and embeddings, 64 hex characters."""
-    license: str
-    """What the weights' authors allow, as an SPDX name or a short phrase."""
     dimensions: int
     """Length D of an embedding."""
-
-    def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
     @staticmethod
     def from_json(text: str | bytes, dimensions: int) -> Embedder:

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.embedder import Embedder
-from schemas.person import Weights
 from schemas.table import fixed
+from schemas.weights import Weights
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,7 @@
-"""A person: the box and the outline of somebody in a picture, and who found them."""
+"""A person: the box and the outline of somebody in a picture."""
 from __future__ import annotations
 
-import dataclasses
 import io
-import json
 import math
 from dataclasses import dataclass
 
@@ -36,23 +34,6 @@ class Person:
         """x0, y0, x1, y1 of the whole pixels that the box touches: the mask is `picture[y0:y1, x0:x1]`'s."""
         x0, y0, x1, y1 = self.box.tolist()
         return math.floor(x0), math.floor(y0), math.ceil(x1), math.ceil(y1)
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Provenance of every person, as `Embedder` is of embeddings."""
-
-    backend: str
-    """Name in the table of backends: `ultralytics`, …"""
-    name: str
-    """The weights' file name."""
-    sha256: str
-    """Digest of that file, 64 hex characters."""
-    license: str
-    """What the weights' authors allow, as an SPDX name or a short phrase."""
-
-    def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
 
 def encode_mask(mask: np.ndarray) -> bytes:

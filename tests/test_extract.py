@@ -14,7 +14,7 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from schemas.chunk import Chunk, Item
 from schemas.face import Detection
-from schemas.person import Weights
+from schemas.weights import Weights
 from tests import insightface_weights
 from tests.builders import EMBEDDER, drawn_photo
 from transforms import inputs

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,16 @@ import numpy as np
 def of_bytes(data: bytes) -> str:
     """32 hex characters."""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def of_files(*files: Path) -> str:
+    """sha256, 64 hex characters, over the bytes of files in the given order: what weights are published with."""
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(2**20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def of(*parts: Any) -> str:

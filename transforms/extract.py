@@ -22,9 +22,10 @@ from schemas.crop import Crop, crops_schema
 from schemas.embedder import Embedder
 from schemas.face import Face, faces_schema
 from schemas.image import IMAGES, Image
-from schemas.person import Weights, encode_mask
+from schemas.person import encode_mask
 from schemas.reject import REJECTS, Reject
 from schemas.table import to_table
+from schemas.weights import Weights
 from transforms import digests, face_models, progress, reading
 from transforms.children import Children, Killed
 from transforms.examination import Examined, ExamineOptions, InProcess, examine_in_child, start_child

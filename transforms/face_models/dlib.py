@@ -9,10 +9,8 @@ landmarks: Kazemi & Sullivan, CVPR 2014. "dev" below is `../shared/faces/dev`: 1
 people's faces are matched to labels by overlap, near duplicates left out."""
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from collections.abc import Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from PIL import Image
 
 from schemas.embedder import Bounds, Embedder
 from schemas.face import Detection
+from transforms import digests
 from transforms.face_models.quality import product, sharpness
 from transforms.failure import WrongUsage
 
@@ -79,7 +78,7 @@ def embedder(argument: str) -> Embedder:
     if importlib.util.find_spec("dlib") is None:
         raise ImportError("dlib is not installed", name="dlib")
     return Embedder(backend="dlib", name="dlib_face_recognition_resnet_model_v1",
-                    sha256=_digest(*(_weights() / name for name in (LANDMARKS, DESCRIPTOR, CNN))),
+                    sha256=digests.of_files(*(_weights() / name for name in (LANDMARKS, DESCRIPTOR, CNN))),
                     license="CC0-1.0; landmarks (iBUG 300-W): not for commercial use", dimensions=len(MEAN))
 
 
@@ -231,15 +230,6 @@ def _weights() -> Path:
     if folder is None or not all((folder / name).is_file() for name in (LANDMARKS, DESCRIPTOR, CNN)):
         raise ImportError(f"{PACKAGE} is missing or holds no weights", name=PACKAGE)
     return folder
-
-
-@cache
-def _digest(*files: Path) -> str:
-    """sha256 over the files' bytes, in the given order."""
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
 
 
 MEAN = np.load(Path(__file__).with_name("dlib_mean.npy")).astype(float)

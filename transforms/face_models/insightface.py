@@ -9,18 +9,17 @@ SCRFD: Guo et al., "Sample and Computation Redistribution for Efficient Face Det
 CVPR 2019."""
 from __future__ import annotations
 
-import hashlib
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from schemas.embedder import Bounds, Embedder
 from schemas.face import Detection
+from transforms import digests
 from transforms.face_models.onnx_runtime import CUDA, providers
 from transforms.face_models.quality import product, sharpness
 from transforms.failure import Failure
@@ -58,7 +57,7 @@ def embedder(argument: str) -> Embedder:
     folder = _folder(argument)
     files = _files(folder)
     output = onnx.load(str(files["recognition"]), load_external_data=False).graph.output[0]
-    return Embedder("insightface", folder.name, _digest(*files.values()), _license(folder),
+    return Embedder("insightface", folder.name, digests.of_files(*files.values()), _license(folder),
                     output.type.tensor_type.shape.dim[-1].dim_value)
 
 
@@ -230,14 +229,3 @@ def _license(folder: Path) -> str:
 
     found = inspect_model_package_license(folder)
     return "commercial use granted (insightface MODEL.LICENSE)" if found.grant == "commercial" else NON_COMMERCIAL
-
-
-@cache
-def _digest(*files: Path) -> str:
-    """sha256 over the files' bytes, in the given order."""
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while block := stream.read(2**20):
-                digest.update(block)
-    return digest.hexdigest()

@@ -9,7 +9,6 @@ YuNet: Wu et al., Machine Intelligence Research 2023; SFace: Zhong et al., IEEE 
 `../shared/faces/dev`, with dlib's keypoints."""
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 
 from schemas.embedder import Bounds, Embedder
 from schemas.face import Detection
+from transforms import digests
 from transforms.face_models import MissingModel
 from transforms.face_models.quality import product, sharpness
 
@@ -62,10 +62,7 @@ def embedder(argument: str) -> Embedder:
     if importlib.util.find_spec("cv2") is None:
         raise ImportError("cv2 is not installed", name="cv2")
     files = _weights(argument)
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.read_bytes())
-    return Embedder(backend="opencv", name=files[1].stem, sha256=digest.hexdigest(),
+    return Embedder(backend="opencv", name=files[1].stem, sha256=digests.of_files(*files),
                     license="MIT (YuNet), Apache-2.0 (SFace)", dimensions=128)
 
 

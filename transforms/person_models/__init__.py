@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from schemas.person import Person, Weights
+from schemas.person import Person
+from schemas.weights import Weights
 from transforms.face_models import MissingModel
 from transforms.failure import WrongUsage
 

@@ -10,7 +10,6 @@ batch of 20, boxes by the weights of `tests/yolo_weights.py` differ by 2e-5 pixe
 YOLO: Redmon et al., "You Only Look Once", CVPR 2016; YOLO11: Jocher and Qiu, 2024, github.com/ultralytics/ultralytics."""
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import pickletools
@@ -25,7 +24,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from schemas.person import Person, Weights
+from schemas.person import Person
+from schemas.weights import Weights
+from transforms import digests
 from transforms.face_models import MissingModel
 from transforms.failure import Failure, WrongUsage
 
@@ -45,8 +46,7 @@ def weights(argument: str) -> Weights:
     """Who finds the people, from the weights' file alone. Raises MissingModel where it is not there, Failure where it is no
     checkpoint, and ImportError where ultralytics is missing."""
     path = _find(argument)
-    with path.open("rb") as stream:
-        return Weights("ultralytics", path.name, hashlib.file_digest(stream, "sha256").hexdigest(), _license(path))
+    return Weights("ultralytics", path.name, digests.of_files(path), _license(path))
 
 
 def load(argument: str, device: str) -> Ultralytics:
