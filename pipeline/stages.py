@@ -14,7 +14,7 @@ from pipeline.funnel import account, bottleneck
 from pipeline.options import from_record, recorded
 from pipeline.progress import shown
 from transforms import digests, face_models, inputs, person_models
-from transforms.cluster import ClusterIdentities, ClusterOptions, embedder_of, identities_part, state_of_faces
+from transforms.cluster import ClusterIdentities, ClusterOptions, embedder_of, identities_part, people_part, state_of_faces
 from transforms.crops import CropOptions
 from transforms.extract import FOLDERS, ExtractChunks, ExtractOptions, close_examiners, name_chunk
 from transforms.failure import Failure
@@ -90,6 +90,7 @@ def cluster(workdir: str, options: ClusterOptions, run: RunOptions) -> None:
         return
     with shown("cluster", len(wanted), "parts"):
         run.run(lambda pipeline: pipeline | beam.Create([workdir]) | ClusterIdentities(options))
+    Parts(workdir, "people").commit({PHOTOS: [people_part(made_of, options, bounds)]}, state)
     identities.commit({PHOTOS: wanted}, state, recorded(options))
 
 

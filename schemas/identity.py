@@ -18,3 +18,7 @@ class Identity:
 
 
 IDENTITIES = pa.schema([("face_id", pa.string()), ("identity", pa.string()), ("centroid_similarity", pa.float32())])
+PEOPLE = pa.schema([("identity", pa.string()), ("faces", pa.int64()), ("spread", pa.float32()), ("nearest", pa.string()),
+                    ("nearest_similarity", pa.float32())])
+"""One row an identity: its faces; 1 less their mean similarity to its mean; the other identity whose mean is most like its own,
+and the cosine of the two, both null where there is no other."""

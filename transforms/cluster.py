@@ -25,6 +25,7 @@ from transforms.linkage import cluster_faces
 from transforms.mates import same_person_twice
 from transforms.naming import changes, name_clusters
 from transforms.parts import NotReady, Parts
+from transforms.people import describe
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,23 @@ def identities_part(faces_part: str, state: str, options: ClusterOptions, bounds
     """Clustering is of all faces at once, so that each part depends on all of them, on the embedder's bounds, and on what is
     known beforehand: `state` is a digest of the faces and of that."""
     return f"{digests.of(faces_part, state, options.join, dataclasses.astuple(bounds), VERSION)}.parquet"
+
+
+def people_part(state: str, options: ClusterOptions, bounds: Bounds) -> str:
+    """All identities stand in one part."""
+    return identities_part("people", state, options, bounds)
+
+
+def summary(people: pa.Table) -> str:
+    """How many identities there are, and which are the least sure."""
+    if not len(people):
+        return "0 identities"
+    line = f"{len(people)} identities, {int(pc.sum(pc.equal(people['faces'], 1)).as_py())} of them of one face"
+    if len(people) > 1:
+        two = people.sort_by([("nearest_similarity", "descending"), ("identity", "ascending")]).slice(0, 1).to_pylist()[0]
+        line += (f"; the two most alike: {two['identity']} and {two['nearest']} (cosine of their means "
+                 f"{two['nearest_similarity']:.2f})")
+    return line
 
 
 def state_of_faces(workdir: str, options: ClusterOptions) -> str:
@@ -126,8 +144,12 @@ class ClusterFaces(beam.DoFn):
         identities = identify(distinct, self.options, embedder_of(workdir), earlier, known)
         for line in changes(identities, earlier):
             print(line, file=sys.stderr)
+        people = describe(vectors(distinct["embedding"]).astype(np.float32), identities["centroid_similarity"].to_numpy(),
+                          identities["identity"].to_pylist())
+        print(summary(people), file=sys.stderr)
         rows_of = by_part(identities.append_column("part", distinct["part"]))
         state, bounds = state_of_faces(workdir, self.options), face_models.bounds(embedder_of(workdir))
+        Parts(workdir, "people").write(people_part(state, self.options, bounds), people)
         for part in Parts(workdir, "faces").parts():
             name = identities_part(part, state, self.options, bounds)
             mine = rows_of[part].drop_columns(["part"]) if part in rows_of else identities.slice(0, 0)

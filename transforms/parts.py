@@ -239,5 +239,6 @@ def state_of(*sources: Parts) -> dict[str, str]:
 
 
 MADE_BY = {"images": "extract", "faces": "extract", "crops": "extract", "rejects": "extract", "identities": "cluster",
+           "people": "cluster",
            "drafts": "pair", "splits": "pair", "samples": "pair", "shards": "write"}
 """Folder -> the command that makes it."""
