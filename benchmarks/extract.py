@@ -25,7 +25,7 @@ OPTIONS = ExtractOptions()
 
 def loop(folder: str) -> None:
     """The baseline."""
-    models = Models(OPTIONS)
+    models = Models(OPTIONS, face_models.embedder(OPTIONS.faces), None)
     for path in sorted(Path(folder).iterdir()):
         data = path.read_bytes()
         opened = open_picture((digests.of_bytes(data), data), OPTIONS)

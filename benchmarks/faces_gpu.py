@@ -28,7 +28,7 @@ from insightface.app import FaceAnalysis
 
 from benchmarks.random_weights import DETECTOR, EMBEDDER, write_pack
 from tests import insightface_weights
-from transforms import pictures
+from transforms import face_models, pictures
 from transforms.crops import rectangle, render
 from transforms.examination import BATCH, Examined, ExamineOptions, InProcess
 from transforms.face_models import insightface, onnx_runtime
@@ -159,7 +159,8 @@ def main() -> None:
         published = write_pack(Path(folder, "detector of one picture"), batched=False)
         batched = write_pack(Path(folder, "detector of batches"), batched=True)
         options = ExamineOptions(faces=f"insightface:{published}", device=plan.device)
-        ours, ours_batched = InProcess(options), InProcess(replace(options, faces=f"insightface:{batched}"))
+        ours, ours_batched = (InProcess(one, face_models.embedder(one.faces), None)
+                              for one in (options, replace(options, faces=f"insightface:{batched}")))
         theirs = FaceAnalysis(str(published), providers=onnx_runtime.providers(plan.device))
         theirs.prepare(ctx_id=0)
         print(where(theirs.models["recognition"].session), flush=True)

@@ -84,6 +84,8 @@ def parser() -> argparse.ArgumentParser:
         if name == "verify":
             one.add_argument("--deep", action="store_true", help=(
                 "decode every picture and look for its faces again; default: files, sums and meaning of the JSON"))
+            one.add_argument("--faces", metavar="BACKEND[:ARGUMENT]", help=(
+                "face models that look again; default: those that the dataset names"))
     command("doctor", "what is installed, which weights are there, and what mends what is missing", DoctorOptions)
     return top
 
@@ -151,7 +153,7 @@ def run(command: Command) -> None:
         case "report":
             print(report.report(values.output))
         case "verify":
-            verify.verify(values.output, values.deep)
+            verify.verify(values.output, values.deep, values.faces)
         case "doctor":
             doctor.doctor(options.of(DoctorOptions, values))
 

@@ -29,8 +29,7 @@ def shown(stage: str, total: int, unit: str) -> Iterator[None]:
     over = threading.Event()
 
     def show(end: str) -> None:
-        text = line(stage, min(progress.done(stage), total), total, unit, time.monotonic() - start)
-        print(f"\r\x1b[K{text}" if live else text, end=end, file=sys.stderr, flush=True)
+        progress.tell(line(stage, min(progress.done(stage), total), total, unit, time.monotonic() - start), end)
 
     def watch() -> None:
         while not over.wait(LIVE_SECONDS if live else PLAIN_SECONDS):

@@ -13,13 +13,13 @@ from pipeline import beam_runner
 from pipeline.funnel import account, bottleneck
 from pipeline.options import from_record, recorded
 from pipeline.progress import shown
-from transforms import digests, face_models, inputs, person_models
+from transforms import digests, face_models, inputs, person_models, progress
 from transforms.cluster import ClusterIdentities, ClusterOptions, embedder_of, identities_part, people_part, state_of_faces
 from transforms.crops import CropOptions
 from transforms.extract import FOLDERS, ExtractChunks, ExtractOptions, close_examiners, name_chunk
-from transforms.failure import Failure
+from transforms.failure import Failure, WrongUsage
 from transforms.pair import PairOptions, ProposeSamples, drafts_part
-from transforms.parts import NotReady, Parts, join, places, remove, size_of, state_of
+from transforms.parts import NotReady, Parts, get, join, places, remove, size_of, state_of
 from transforms.shards import Shard, plan
 from transforms.split import AssignSplits, grouped, samples_part, splits_part
 from transforms.write import WriteOptions, WriteShards, shard_part
@@ -44,6 +44,11 @@ def extract(urls: Iterable[str], workdir: str, options: ExtractOptions, run: Run
     """Look at every picture of the inputs that no finished part holds yet. `leave_out`: URLs that are no input, though they
     may lie below one. Raises Failure where nothing is usable."""
     embedder, persons = face_models.embedder(options.faces), person_models.weights(options.persons)
+    if face_models.backend(options.faces).in_children and persons is not None and options.device != "cpu":
+        if options.device != "auto":
+            raise WrongUsage(f"--device {options.device}: --faces {options.faces} runs in child processes on the processor, "
+                             "and --persons with it: say --device cpu, or use --faces insightface")
+        progress.tell("people are detected on the processor, beside the face models")
     chunks = inputs.chunks(urls, options, [workdir, *leave_out])
     if not chunks:
         raise Failure(f"no pictures in {' '.join(urls)}: name a folder that holds some, a tar or a manifest")
@@ -60,10 +65,22 @@ def extract(urls: Iterable[str], workdir: str, options: ExtractOptions, run: Run
                 run.run(lambda pipeline: pipeline | todo | step)  # noqa: B023 (called in this turn)
                 close_examiners()
     for folder in FOLDERS:
-        Parts(workdir, folder).commit({PHOTOS: named}, options=recorded(options))
+        its = Parts(workdir, folder)
+        changed = {part: digest for part, digest in _retried(its).items() if part in named}
+        changed |= {part: digests.of_bytes(get(its.part_url(part))) for part in again}
+        its.commit({PHOTOS: named}, changed, {**recorded(options), "faces": embedder.named,
+                                              "persons": persons.named if persons else person_models.NONE})
     if not any(Parts(workdir, "images").read(part, ["image_key"]).num_rows for part in named):
         raise Failure(f"none of the {sum(len(chunk.items) for chunk in chunks)} inputs is a picture that can be used: "
                       f"{bottleneck(account(workdir))}")
+
+
+def _retried(parts: Parts) -> dict[str, str]:
+    """Part -> digest of its bytes, for those in which rejects were tried again: they have changed under their names."""
+    try:
+        return parts.made_from()
+    except NotReady:
+        return {}
 
 
 def check_extracted(workdir: str) -> None:
@@ -89,7 +106,7 @@ def cluster(workdir: str, options: ClusterOptions, run: RunOptions) -> None:
     if _stands(identities, wanted, state):
         return
     with shown("cluster", len(wanted), "parts"):
-        run.run(lambda pipeline: pipeline | beam.Create([workdir]) | ClusterIdentities(options))
+        run.run(lambda pipeline: pipeline | beam.Create([workdir]) | ClusterIdentities(options, made_of))
     Parts(workdir, "people").commit({PHOTOS: [people_part(made_of, options, bounds)]}, state)
     identities.commit({PHOTOS: wanted}, state, recorded(options))
 

@@ -42,14 +42,18 @@ ABOUT: dict[str, Kind] = {
 """What is needed of `dataset.json`."""
 
 
-def verify(output: str, deep: bool) -> None:
-    """Print every fault. Raises Failure with their number."""
+def verify(output: str, deep: bool, faces: str | None = None) -> None:
+    """Print every fault. `faces`: the face models that look at the pictures where it goes `deep`, those that the dataset names
+    where there are none. Raises Failure with the number of faults."""
     try:
         about = dataset.read(output)
     except (ValueError, RecursionError) as error:
         raise Failure(f"dataset.json of {output} is cut or damaged ({_line(error)}): remove it and build again") from None
     usable = deep and not any(kind_faults(about, ABOUT, exact=False))
-    model = face_models.load(about["options"]["extract"]["faces"]) if usable else None
+    try:
+        model = face_models.load(faces or about["options"]["extract"]["faces"]) if usable else None
+    except face_models.MissingModel as missing:
+        raise Failure(f"{missing}; where the dataset's models lie elsewhere, say so by --faces") from None
     count = 0
     for count, fault in enumerate(faults(output, about, model), 1):  # noqa: B007 (used below)
         print(" ".join(fault.encode(errors="replace").decode().split()))

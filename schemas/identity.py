@@ -19,6 +19,6 @@ class Identity:
 
 IDENTITIES = pa.schema([("face_id", pa.string()), ("identity", pa.string()), ("centroid_similarity", pa.float32())])
 PEOPLE = pa.schema([("identity", pa.string()), ("faces", pa.int64()), ("spread", pa.float32()), ("nearest", pa.string()),
-                    ("nearest_similarity", pa.float32())])
+                    ("nearest_similarity", pa.float32()), ("earlier", pa.string())])
 """One row an identity: its faces; 1 less their mean similarity to its mean; the other identity whose mean is most like its own,
-and the cosine of the two, both null where there is no other."""
+and the cosine of the two, both null where there is no other; what most of its faces were called before, null for nothing."""

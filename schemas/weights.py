@@ -19,5 +19,10 @@ class Weights:
     license: str
     """What the weights' authors allow, as an SPDX name or a short phrase."""
 
+    @property
+    def named(self) -> str:
+        """`BACKEND:NAME`: who it is, wherever the weights lie; `BACKEND` alone where that has no others."""
+        return self.backend if self.backend == "dlib" else f"{self.backend}:{self.name}"
+
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), sort_keys=True)

@@ -65,7 +65,7 @@ def make_workdir(folder: Path, photos: list[Photo], photos_a_part: int = 4, nois
     path."""
     root, workdir = folder / "photos", str(folder / "work")
     root.mkdir(parents=True, exist_ok=True)
-    options = recorded(ExtractOptions())
+    options = recorded(ExtractOptions()) | {"faces": "dlib", "persons": "none"}
     names = []
     for start in range(0, len(photos), photos_a_part):
         images, faces, crops = [], [], []

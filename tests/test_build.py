@@ -147,6 +147,7 @@ def test_rejects_that_may_pass_are_tried_again_and_nothing_else(photos, tmp_path
     transient = [row["uri"] for row in rejects.read_all().to_pylist() if row["transient"]]
     assert transient == [FAMILY[2]]
     before = Parts(workdir, "images").read_all().to_pylist()
+    assert main(["cluster", "--workdir", workdir]) == 0
     Flaky.failing, Flaky.reads = set(), []
     assert main(argv) == 0
     assert Flaky.reads == []  # without being asked, rejects stay rejects
@@ -154,6 +155,9 @@ def test_rejects_that_may_pass_are_tried_again_and_nothing_else(photos, tmp_path
     assert [os.path.basename(path) for path in Flaky.reads] == [FAMILY[2]]
     after = Parts(workdir, "images").read_all().to_pylist()
     assert len(after) == len(before) + 1 and [row for row in after if row["uri"] != FAMILY[2]] == before
+    assert main(["cluster", "--workdir", workdir]) == 0  # what changed under its name is noticed
+    faces = set(Parts(workdir, "faces").read_all()["face_id"].to_pylist())
+    assert set(Parts(workdir, "identities").read_all()["face_id"].to_pylist()) == faces
     whole = str(tmp_path / "whole")
     assert main(["extract", f"flaky://{photos}", "--workdir", whole, "--extract-processes", "1"]) == 0
     for name in ("images", "faces", "crops", "rejects"):

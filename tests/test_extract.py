@@ -1,8 +1,12 @@
 """The extract step: what comes of a chunk, whichever way its pictures end."""
 from __future__ import annotations
 
+import gc
+import io
 import os
 import signal
+import tempfile
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +21,7 @@ from schemas.face import Detection
 from schemas.weights import Weights
 from tests import insightface_weights
 from tests.builders import EMBEDDER, drawn_photo
-from transforms import inputs
+from transforms import face_models, inputs
 from transforms.children import Children
 from transforms.examination import Examined, ExamineOptions, InProcess, examine_in_child, start_child
 from transforms.extract import ExtractChunks, ExtractHandler, ExtractOptions, NamedChunk, close_examiners, name_chunk
@@ -27,6 +31,7 @@ from transforms.parts import Parts
 from transforms.pictures import BadPicture, encode
 
 OPTIONS = ExtractOptions(extract_processes=1)
+DLIB = face_models.embedder("dlib")
 POISON = b"ends every process that looks at it"
 
 
@@ -39,7 +44,7 @@ def examine_or_die(piece: tuple[str, bytes]) -> Examined | BadPicture:
 @pytest.fixture
 def mortal():
     """Child processes that a poisoned picture ends."""
-    children = Children(1, examine_or_die, start_child, (ExamineOptions(),))
+    children = Children(1, examine_or_die, start_child, (ExamineOptions(), DLIB, None))
     yield children
     children.close()
 
@@ -57,8 +62,8 @@ def photos(tmp_path):
 def test_a_picture_that_kills_twice_is_one_reject(mortal, photos):
     workdir = str(photos / "work")
     chunks = inputs.chunks([str(photos)], OPTIONS)
-    named = [name_chunk(chunk, OPTIONS, EMBEDDER) for chunk in chunks]
-    made = list(ExtractHandler(workdir, OPTIONS, EMBEDDER).run_inference(named, mortal))
+    named = [name_chunk(chunk, OPTIONS, DLIB) for chunk in chunks]
+    made = list(ExtractHandler(workdir, OPTIONS, DLIB).run_inference(named, mortal))
     assert made == [one.part for one in named]
     images = [row for part in made for row in Parts(workdir, "images").read(part).to_pylist()]
     rejects = {row["uri"]: row for part in made for row in Parts(workdir, "rejects").read(part).to_pylist()}
@@ -70,11 +75,11 @@ def test_a_picture_that_kills_twice_is_one_reject(mortal, photos):
 
 def test_it_is_a_transform_for_pipelines_of_ones_own(photos):
     workdir = str(photos / "work")
-    named = [name_chunk(chunk, OPTIONS, EMBEDDER) for chunk in inputs.chunks([str(photos)], OPTIONS)]
+    named = [name_chunk(chunk, OPTIONS, DLIB) for chunk in inputs.chunks([str(photos)], OPTIONS)]
     from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        made = pipeline | beam.Create(named) | ExtractChunks(workdir, OPTIONS, EMBEDDER)
+        made = pipeline | beam.Create(named) | ExtractChunks(workdir, OPTIONS, DLIB)
         assert_that(made, equal_to([one.part for one in named]))
     close_examiners()
 
@@ -91,15 +96,16 @@ class Fussy:
         return self.model.analyze(pictures)
 
 
-def fussy(folder: Path, always: bool) -> tuple[InProcess, ExtractHandler, list[NamedChunk]]:
-    """What examines and is run, and chunks of three good pictures and a small one."""
+def fussy(folder: Path, always: bool, sides: Sequence[int] = (300, 80, 310, 320)
+          ) -> tuple[InProcess, ExtractHandler, list[NamedChunk]]:
+    """What examines and is run, and chunks of square pictures of these sides."""
     options = ExtractOptions(faces=f"insightface:{insightface_weights.write_pack(folder / 'pack')}", device="cpu")
     (folder / "photos").mkdir()
-    for n, side in enumerate((300, 80, 310, 320)):
+    for n, side in enumerate(sides):
         (folder / "photos" / f"{n}.jpg").write_bytes(encode(PIL.Image.fromarray(insightface_weights.picture(side, side))))
-    examiner = InProcess(options)
+    about = face_models.embedder(options.faces)
+    examiner = InProcess(options, about, None)
     examiner.models.faces = Fussy(examiner.models.faces, always)
-    about = examiner.models.faces.embedder
     named = [name_chunk(chunk, options, about) for chunk in inputs.chunks([str(folder / "photos")], options)]
     return examiner, ExtractHandler(str(folder / "work"), options, about), named
 
@@ -112,9 +118,54 @@ def test_a_picture_on_which_a_model_fails_costs_itself_and_not_its_batch(tmp_pat
     assert sum(Parts(handler.workdir, "images").read(part).num_rows for part in made) == 3
 
 
+def test_pictures_on_which_a_model_goes_on_failing_stay_rejects(tmp_path):
+    examiner, handler, named = fussy(tmp_path, always=False, sides=(80, 300, 90))
+    rejects = Parts(handler.workdir, "rejects")
+    for retry in (False, True, True):
+        again = ExtractHandler(handler.workdir, handler.options, handler.embedder, retry=retry)
+        made = list(again.run_inference(named, examiner))
+        rows = [row for part in made for row in rejects.read(part).to_pylist()]
+        assert [(row["uri"], row["reason"]) for row in rows] == [("0.jpg", "model_failed"), ("2.jpg", "model_failed")]
+
+
+def test_a_machine_without_room_is_no_fault_of_the_pictures(tmp_path, monkeypatch):
+    pack = insightface_weights.write_pack(tmp_path / "pack")
+    options = ExamineOptions(faces=f"insightface:{pack}", device="cpu")
+    examiner = InProcess(options, face_models.embedder(options.faces), None)
+    with Path("/dev/full").open("w+b", buffering=0) as full:
+        monkeypatch.setattr(tempfile, "TemporaryFile", lambda: full)
+        with pytest.raises(OSError, match="No space"):
+            list(examiner.map([("key", encoded_marker())]))
+
+
+def encoded_marker() -> bytes:
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(insightface_weights.picture(400, 400, ("ann", 120, 130, 120))).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_models_are_let_go_when_a_stage_is_done(tmp_path):
+    pack = insightface_weights.write_pack(tmp_path / "pack")
+    options = ExamineOptions(faces=f"insightface:{pack}", device="cpu")
+    examiner = InProcess(options, face_models.embedder(options.faces), None)
+    model = weakref.ref(examiner.models.faces)
+    list(examiner.map([("key", encoded_marker())]))
+    examiner.close()
+    gc.collect()
+    assert model() is None
+
+
+def test_a_worker_with_other_weights_is_refused(tmp_path):
+    pack, other = (insightface_weights.write_pack(tmp_path / name) for name in ("pack", "other"))
+    insightface_weights.write_embedder(other / "w_markers.onnx", dimensions=32)
+    options = ExamineOptions(faces=f"insightface:{other}", device="cpu")
+    with pytest.raises(Failure, match="other weights than the command was given"):
+        InProcess(options, face_models.embedder(f"insightface:{pack}"), None)
+
+
 def test_a_model_that_fails_on_everything_ends_the_stage(tmp_path):
     examiner, handler, named = fussy(tmp_path, always=True)
-    with pytest.raises(Failure, match=r"fail on every picture \(ValueError: a picture that I cannot take\)"):
+    with pytest.raises(Failure, match=r"fail on any picture \(ValueError: a picture that I cannot take\)"):
         list(handler.run_inference(named, examiner))
     assert not (tmp_path / "work").exists()
 

@@ -121,7 +121,8 @@ def test_in_this_process_and_in_children_it_finds_the_same(subject):
     options = ExamineOptions(faces=subject.name, device="cpu")
     files = [(digests.of_bytes(data), data) for data in (encode(PIL.Image.fromarray(pixels)) for pixels in subject.pictures)]
     files.insert(1, ("0" * 32, files[0][1][:500]))  # a bad picture costs itself, not its batch
-    here, there = InProcess(options), Children(2, examine_in_child, start_child, (options,))
+    about = (subject.model.embedder, None)
+    here, there = InProcess(options, *about), Children(2, examine_in_child, start_child, (options, *about))
     for one, other in zip(here.map(files), there.map(files), strict=True):
         assert type(one) is type(other)
         if isinstance(one, BadPicture):
@@ -143,7 +144,7 @@ def die_of_poison(piece: tuple[str, bytes]) -> Examined | BadPicture:
 
 def test_a_worker_that_dies_loses_one_picture(subject):
     data = encode(PIL.Image.fromarray(subject.pictures[0]))
-    children = Children(1, die_of_poison, start_child, (ExamineOptions(faces=subject.name),))
+    children = Children(1, die_of_poison, start_child, (ExamineOptions(faces=subject.name), subject.model.embedder, None))
     before, killed, after = children.map([("a", data), ("b", b"poison"), ("c", data)])
     assert isinstance(killed, Killed) and len(before.faces) == len(after.faces) == subject.counts[0]
     children.close()

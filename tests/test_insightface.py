@@ -66,6 +66,9 @@ def test_missing_weights_are_one_line_that_says_what_brings_them(tmp_path, monke
     (tmp_path / "photos").mkdir()
     assert main(["build", str(tmp_path / "photos"), "--output", str(tmp_path / "out"), "--faces", "insightface"]) == 1
     assert "insightface-cli model.download buffalo_l" in capsys.readouterr().err.splitlines()[-1]
+    (tmp_path / "half" / "w.onnx").write_text("version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(MissingModel, match="cannot be read as ONNX"):
+        face_models.embedder(f"insightface:{tmp_path / 'half'}")
 
 
 def test_a_pack_is_found_by_its_name(tmp_path, monkeypatch):
@@ -116,6 +119,7 @@ def test_a_dataset_of_markers_from_pictures_to_a_clean_verify(tmp_path, capsys):
     about = json.loads((out / "dataset.json").read_text())
     assert about["models"]["faces"]["backend"] == "insightface" and "non-commercial" in about["models"]["faces"]["license"]
     assert "non-commercial" in (out / "README.md").read_text()
+    assert not [path for path in out.rglob("*") if path.is_file() and str(tmp_path).encode() in path.read_bytes()]
     samples = [row for shard in out.glob("refs-*/*.parquet") for row in pq.read_table(shard).to_pylist()]
     assert len(samples) == 6
     for sample in samples:
@@ -123,4 +127,9 @@ def test_a_dataset_of_markers_from_pictures_to_a_clean_verify(tmp_path, capsys):
         for one in sample["references"]:
             x = one["target_face_box"][0]
             assert one["uri"].startswith(people[(number + (x > 200)) % 6])
-    assert main(["verify", str(out), "--deep"]) == 0, capsys.readouterr().out
+    assert main(["verify", str(out), "--deep", "--faces", f"insightface:{pack}"]) == 0, capsys.readouterr().out
+    other = write_pack(tmp_path / "other")
+    write_embedder(other / "w_markers.onnx", dimensions=32)
+    assert main(["verify", str(out), "--deep", "--faces", f"insightface:{other}"]) == 1
+    assert "not that of the model that is installed" in capsys.readouterr().out
+    assert main(["verify", str(out), "--deep"]) == 1 and "say so by --faces" in capsys.readouterr().err

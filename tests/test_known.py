@@ -16,6 +16,7 @@ from pipeline.stages import RunOptions
 from tests.builders import Photo, make_workdir, party
 from transforms.cluster import ClusterOptions
 from transforms.failure import Failure
+from transforms.pair import PairOptions
 from transforms.parts import Parts
 
 PHOTOS = party(12)
@@ -118,25 +119,82 @@ def test_what_names_no_face_is_told(workdir, tmp_path, capsys):
     names.write_text("\n".join(map(json.dumps, rows)))
     identities(workdir, names)
     told = capsys.readouterr().err
-    assert "1 could not be used: there is no such face" in told and "2 could not be used: the picture shows 2 faces" in told
+    assert "gone.jpg is not used: no face has that face_id" in told
+    assert "together-0.jpg and 1 others are not used: the picture shows several faces" in told
+
+
+def test_a_uri_of_two_inputs_names_nobody(tmp_path, capsys):
+    workdir = make_workdir(tmp_path, [*PHOTOS, Photo("again.jpg", ("person-3",))])
+    images = Parts(workdir, "images")
+    for part in images.parts():
+        rows = [row | {"uri": "alone-person-0-0.jpg", "root": "/elsewhere"} if row["uri"] == "again.jpg" else row
+                for row in images.read(part).to_pylist()]
+        images.write(part, pa.Table.from_pylist(rows, images.schema(part)))
+    correct(workdir, {"exclude": ["alone-person-0-0.jpg"]})
+    stages.cluster(workdir, ClusterOptions(), RunOptions())
+    assert "alone-person-0-0.jpg is not used: several pictures have that uri" in capsys.readouterr().err
+    assert Parts(workdir, "identities").read_all()["identity"].null_count == 0
+
+
+@pytest.mark.parametrize("lines", [
+    [],
+    [{"merge": ["alone-person-0-0.jpg", "alone-person-0-1.jpg"]}]])
+def test_splits_part_those_they_name_and_nobody_else(workdir, lines):
+    """Ann and Bob are two, Ann and Cat are two: that tears neither Ann in two nor anybody else apart."""
+    before = identities(workdir)
+    correct(workdir, {"split": [["alone-person-0-0.jpg"], ["alone-person-1-0.jpg"]]},
+            {"split": [["alone-person-0-1.jpg"], ["alone-person-2-0.jpg"]]}, *lines)
+    assert identities(workdir) == before
+
+
+def test_a_split_leaves_a_named_person_whole(workdir, tmp_path):
+    names = tmp_path / "names.jsonl"
+    names.write_text(json.dumps({"uri": "alone-person-0-0.jpg", "identity": "Ann"}))
+    correct(workdir, {"split": [["alone-person-0-1.jpg"], ["alone-person-1-0.jpg"]]})
+    assert of(identities(workdir, names), 0) == {"Ann"}
+
+
+def test_a_new_name_keeps_the_split(tmp_path):
+    couples = [Photo(f"{n}-{take}.jpg", (f"man-{n}", f"woman-{n}")) for n in range(16) for take in range(3)]
+    workdir = make_workdir(tmp_path, couples, photos_a_part=8)
+    options = PairOptions(val_fraction=0.3)
+
+    def splits() -> dict[str, str]:
+        stages.pair(workdir, options, RunOptions())
+        return {row["target"]["uri"]: row["split"] for row in Parts(workdir, "samples").read_all().to_pylist()}
+
+    found = identities(workdir)
+    before = splits()
+    assert set(before.values()) == {"train", "val"}
+    names = tmp_path / "names.jsonl"
+    faces = Parts(workdir, "identities").read_all().to_pylist()
+    chosen = {row["identity"]: row["face_id"] for row in faces if row["identity"]}
+    names.write_text("\n".join(json.dumps({"face_id": face, "identity": f"called {n}"})
+                               for n, (_, face) in enumerate(sorted(chosen.items()))))
+    assert found != identities(workdir, names)
+    assert splits() == before
 
 
 @pytest.mark.parametrize(("lines", "says"), [
     ([{"merge": "alone-person-0-0.jpg"}], "corrections.jsonl:1 is none of"),
     ([{"exclude": []}, {"split": [["alone-person-0-0.jpg"]]}], "corrections.jsonl:2 is none of"),
-    ([{"split": [["alone-person-0-0.jpg"], ["alone-person-0-0.jpg"]]}], "corrections.jsonl:1 contradicts"),
+    ([{"split": [["alone-person-0-0.jpg"], ["alone-person-0-0.jpg"]]}], "corrections.jsonl:1 tells faces apart"),
     ([{"split": [["alone-person-0-0.jpg"], ["alone-person-1-0.jpg"]]},
-      {"merge": ["alone-person-0-0.jpg", "alone-person-1-0.jpg"]}], "said to be two"),
+      {"merge": ["alone-person-0-0.jpg", "alone-person-1-0.jpg"]}], "corrections.jsonl:1 tells faces apart"),
+    ([{"split": [["alone-person-0-0.jpg"], ["alone-person-1-0.jpg"]]},
+      {"merge": ["alone-person-0-1.jpg", "alone-person-1-1.jpg"]}], "said to be two"),
+    ([{"merge": [], "exclude": ["alone-person-0-0.jpg"]}], "corrections.jsonl:1 is none of"),
     ([7], "corrections.jsonl:1 is none of")])
 def test_corrections_that_say_nothing_or_too_much_are_one_line(workdir, lines, says):
     correct(workdir, *lines)
-    with pytest.raises((Failure, RuntimeError), match=says):
+    with pytest.raises(Failure, match=says):
         identities(workdir)
 
 
 @pytest.mark.parametrize(("text", "says"), [
     ('{"identity": "A", "uri": "x"}\n{"uri": "y"}', r"names.jsonl:2 has no identity"), ("nonsense", r"names.jsonl:1 has no"),
-    ('{"identity": "A", "uri": "alone-person-0-0.jpg"}\n{"identity": "B", "uri": "alone-person-0-0.jpg"}', "both A and B")])
+    ('{"identity": "A", "uri": "alone-person-0-0.jpg"}\n{"identity": "B", "uri": "alone-person-0-0.jpg"}', "tells faces apart"),
+    ('{"identity": "\\ud800", "uri": "x"}', "is text")])
 def test_names_that_say_nothing_or_too_much_are_one_line(workdir, tmp_path, text, says):
     (tmp_path / "names.jsonl").write_text(text)
     with pytest.raises(Failure, match=says):

@@ -2,17 +2,20 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.cluster.hierarchy import fcluster
 from scipy.cluster.hierarchy import linkage as scipy_linkage
-from scipy.sparse import coo_matrix
+from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import squareform
 
-from schemas.embedder import Bounds
+from schemas.embedder import Bounds, Embedder
 from transforms import linkage, similarity
+from transforms.cluster import ClusterOptions, identify
+from transforms.known import Known
 from transforms.linkage import Linkage, adopt, central_similarity, cluster_faces, exclusive_images, link, numbered
 from transforms.scoring import bcubed
 from transforms.similarity import UNIT, Edges, on_grid, strong_edges
@@ -34,13 +37,25 @@ def crowd(people: int, each: int, dimensions: int, seed: int = 0, noise: float =
 
 def cluster(embeddings: np.ndarray, images: np.ndarray | None = None, exempt: np.ndarray | None = None,
             face_ids: list[str] | None = None, bounds: Bounds = BOUNDS,
-            persons: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """`cluster_faces`; if nothing else is said, every face is alone in its image."""
+            persons: np.ndarray | None = None, apart: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """`cluster_faces`; if nothing else is said, every face is alone in its image. Known persons are different people, unless
+    they are not `apart`."""
     count = len(embeddings)
     return cluster_faces(embeddings, [f"face-{row:05d}" for row in range(count)] if face_ids is None else face_ids,
                          np.arange(count) if images is None else images, bounds,
                          np.zeros(count, bool) if exempt is None else exempt,
-                         unknown(embeddings) if persons is None else persons)
+                         unknown(embeddings) if persons is None else persons,
+                         camps_of(unknown(embeddings) if persons is None or not apart else persons))
+
+
+def camps_of(persons: np.ndarray) -> csr_matrix:
+    """One camp of all known persons."""
+    return csr_matrix((persons >= 0).astype(np.int64)[:, None])
+
+
+def nobody(faces: np.ndarray) -> tuple[np.ndarray, csr_matrix]:
+    """Persons and camps of faces of whom nothing is said."""
+    return unknown(faces), camps_of(unknown(faces))
 
 
 def unknown(faces: np.ndarray) -> np.ndarray:
@@ -57,6 +72,30 @@ def all_pairs(count: int) -> Edges:
 
 
 # --- whole runs ---
+
+
+def test_faces_of_a_picture_are_told_apart_where_all_vectors_share_a_mean():
+    """As raw dlib descriptors do: the plain cosine of any two is above what otherwise makes them one person beyond doubt."""
+    embeddings, truth = crowd(20, 6, 64, noise=1.0)
+    images = np.arange(120) % 60  # two people each
+    shared = np.ones(64) / 8 * 2.5
+    raw = embeddings + shared.astype(np.float32)
+    raw /= np.linalg.norm(raw, axis=1, keepdims=True)
+    assert (raw[:60] * raw[60:]).sum(axis=1).min() > BOUNDS.strict_same_person
+    faces = pa.table({"face_id": [f"{image:032x}:{row // 60}" for row, image in enumerate(images)],
+                      "image_key": [f"{image:032x}" for image in images],
+                      "embedding": pa.FixedSizeListArray.from_arrays(raw.astype(np.float32).ravel(), 64)})
+    table = identify(faces, ClusterOptions(), Embedder("dlib", "raw", "0" * 64, "", 64), {}, Known())
+    names = dict(zip(table["face_id"].to_pylist(), table["identity"].to_pylist(), strict=True))
+    assert all(names[f"{image:032x}:0"] != names[f"{image:032x}:1"] or names[f"{image:032x}:0"] is None for image in range(60))
+
+
+def test_known_persons_that_nobody_tells_apart_may_be_one():
+    embeddings, _ = crowd(40, 6, 64)
+    persons = unknown(embeddings)
+    persons[:6] = [3, 3, 3, 4, 4, 4]  # of one person
+    assert len(set(cluster(embeddings, persons=persons)[0][:6].tolist())) == 2
+    assert len(set(cluster(embeddings, persons=persons, apart=False)[0][:6].tolist())) == 1
 
 
 @pytest.mark.parametrize("people", [4, 40])  # fewer than 30 faces, and more
@@ -236,7 +275,7 @@ def test_on_a_fine_ladder_the_most_similar_merge_first(people, seed, edge, join)
     edges = strong_edges(faces, half, edge, 3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(linkage, "STEP", 1e-4)
-        label = link(faces, half, images, unknown(faces), edges, join)
+        label = link(faces, half, images, *nobody(faces), edges, join)
     assert clusters_of(label) == plain_linkage(scaled(faces, half), images, edges, join)
 
 
@@ -249,7 +288,7 @@ def test_with_every_edge_and_no_images_it_is_scipys_average_linkage(people, seed
     expected = fcluster(scipy_linkage(squareform(distance, checks=False), "average"), 2 - join, "distance")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(linkage, "STEP", 1e-4)
-        label = link(faces, half, np.full(len(faces), -1), unknown(faces), all_pairs(len(faces)), join)
+        label = link(faces, half, np.full(len(faces), -1), *nobody(faces), all_pairs(len(faces)), join)
     assert clusters_of(label) == clusters_of(expected)
 
 
@@ -258,7 +297,7 @@ def test_with_every_edge_and_no_images_it_is_scipys_average_linkage(people, seed
 def test_when_it_ends_nothing_is_left_to_merge(people, seed, edge, join):
     faces, half, images = some_faces(4 * people, seed)
     edges, similar = strong_edges(faces, half, edge, 4), scaled(faces, half)
-    label = link(faces, half, images, unknown(faces), edges, join)
+    label = link(faces, half, images, *nobody(faces), edges, join)
     for first, second in zip(label[edges.first], label[edges.second], strict=True):
         ours, theirs = np.flatnonzero(label == first), np.flatnonzero(label == second)
         mates = (images[ours][:, None] == images[theirs][None, :]) & (images[ours] >= 0)[:, None]
@@ -271,14 +310,14 @@ def test_when_it_ends_nothing_is_left_to_merge(people, seed, edge, join):
 def test_components_can_be_linked_apart(people, seed, edge):
     faces, half, images = some_faces(4 * people, seed)
     edges = strong_edges(faces, half, edge, 4)
-    whole = link(faces, half, images, unknown(faces), edges, 0.1)
+    whole = link(faces, half, images, *nobody(faces), edges, 0.1)
     graph = coo_matrix((np.ones(len(edges)), (edges.first, edges.second)), (len(faces), len(faces)))
     _, component = connected_components(graph, directed=False)
     for number in range(component.max() + 1):
         rows = np.flatnonzero(component == number)
         inside = component[edges.first] == number
         part = Edges(np.searchsorted(rows, edges.first[inside]), np.searchsorted(rows, edges.second[inside]))
-        assert rows[link(faces[rows], half[rows], images[rows], unknown(rows), part, 0.1)].tolist() == whole[rows].tolist()
+        assert rows[link(faces[rows], half[rows], images[rows], *nobody(rows), part, 0.1)].tolist() == whole[rows].tolist()
 
 
 @pytest.mark.parametrize(("size", "mates", "merged"), [(19, 1, False), (20, 1, True), (40, 2, True), (40, 3, False)])
@@ -287,16 +326,16 @@ def test_a_few_image_mates_are_tolerated_between_large_clusters(size, mates, mer
     faces = on_grid(np.repeat(two, size, axis=0))
     images = np.full(2 * size, -1)
     images[:mates] = images[size:size + mates] = np.arange(mates)
-    label = link(faces, np.zeros(2 * size, np.int64), images, unknown(faces), all_pairs(2 * size), 0.8)
+    label = link(faces, np.zeros(2 * size, np.int64), images, *nobody(faces), all_pairs(2 * size), 0.8)
     assert (len(set(label.tolist())) == 1) == merged
 
 
 def test_a_hub_takes_all_its_faces_in_few_rounds(monkeypatch):
     embeddings, _ = crowd(1, 400, 64, noise=0.4)
-    faces, nobody, rounds = on_grid(embeddings), np.zeros(400, np.int64), []
+    faces, half, rounds = on_grid(embeddings), np.zeros(400, np.int64), []
     merge = Linkage._merge
     monkeypatch.setattr(Linkage, "_merge", lambda self, pairs: (rounds.append(len(pairs.low)), merge(self, pairs))[1])
-    label = link(faces, nobody, np.full(400, -1), unknown(faces), strong_edges(faces, nobody, 0.5, 16), 0.5)
+    label = link(faces, half, np.full(400, -1), *nobody(faces), strong_edges(faces, half, 0.5, 16), 0.5)
     assert len(set(label.tolist())) == 1
     assert len(rounds) < 60
 

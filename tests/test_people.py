@@ -19,8 +19,10 @@ def test_people_are_what_their_faces_are(whose):
     people = sorted({name for name in names if name})
     mean = {name: unit(sum(face for face, its in zip(faces, names, strict=True) if its == name)) for name in people}
     similarity = np.array([face @ mean[name] if name else 0 for face, name in zip(faces, names, strict=True)], np.float32)
-    table = describe(faces, similarity, names).to_pylist()
+    earlier = [name and name.replace("n", "old") for name in names]
+    table = describe(faces, similarity, names, earlier).to_pylist()
     assert [row["identity"] for row in table] == people
+    assert [row["earlier"] for row in table] == [name.replace("n", "old") for name in people]
     for row in table:
         own = [value for value, name in zip(similarity, names, strict=True) if name == row["identity"]]
         assert row["faces"] == len(own) and row["spread"] == pytest.approx(1 - np.mean(own), abs=1e-5)
@@ -35,6 +37,6 @@ def test_people_are_what_their_faces_are(whose):
 def test_the_summary_names_the_two_most_alike():
     middle = {"a": [1, 0, 0], "b": [0.9, 0.436, 0], "c": [0, 0, 1]}
     faces = np.array([middle[name] for name in "aabbc"], np.float32)
-    told = summary(describe(faces, np.ones(5, np.float32), list("aabbc")))
+    told = summary(describe(faces, np.ones(5, np.float32), list("aabbc"), [None] * 5))
     assert told == "3 identities, 1 of them of one face; the two most alike: a and b (cosine of their means 0.90)"
-    assert summary(describe(faces[:0], np.ones(0, np.float32), [])) == "0 identities"
+    assert summary(describe(faces[:0], np.ones(0, np.float32), [], [])) == "0 identities"

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
 
 from transforms import similarity
 from transforms.similarity import (
@@ -18,6 +19,11 @@ from transforms.similarity import (
     products,
     strong_edges,
 )
+
+
+def nobody(count: int) -> tuple[np.ndarray, csr_matrix]:
+    """Persons and camps of faces of whom nothing is said."""
+    return np.full(count, -1), csr_matrix((count, 1), dtype=np.int64)
 
 
 def faces(count: int, dimensions: int = 8, seed: int = 0, people: int | None = None) -> np.ndarray:
@@ -58,10 +64,10 @@ def test_no_faces_and_one():
     for count in (0, 1):
         some = faces(count)
         images = np.arange(count)
-        cohort = Cohort.of(some, ids(count), images, np.full(count, -1), 0.5)
+        cohort = Cohort.of(some, ids(count), images, *nobody(count), 0.5)
         assert cohort.crowding(some).tolist() == [0] * count
         assert len(strong_edges(some, np.zeros(count, np.int64), 0.1, 4)) == 0
-        assert average_linkage(some, images, np.full(count, -1), 0.5).tolist() == [0] * count
+        assert average_linkage(some, images, *nobody(count), 0.5).tolist() == [0] * count
         assert np.array_equal(centred(some, images, 0.5), some)
 
 
@@ -98,7 +104,7 @@ def test_average_linkage_is_that_of_the_definition(count, seed, least):
     some = faces(count, 5, seed, people=4)
     images = np.random.default_rng(seed).integers(-1, count, count)
     expected = plain_average_linkage(products(some, some).astype(float) / UNIT, images, least)
-    assert clusters_of(average_linkage(some, images, np.full(len(some), -1), least)) == expected
+    assert clusters_of(average_linkage(some, images, *nobody(len(some)), least)) == expected
 
 
 def plain_crowding(some: np.ndarray, cohort: Cohort) -> list[int]:
@@ -122,14 +128,14 @@ def plain_crowding(some: np.ndarray, cohort: Cohort) -> list[int]:
 @given(st.integers(1, 60), st.integers(0, 999), st.sampled_from([0.3, 0.6, 0.9]), st.integers(1, 70))
 def test_crowding_is_that_of_the_definition_in_any_blocks(count, seed, least, block):
     some = faces(count, 6, seed, people=9)
-    cohort = Cohort.of(some, ids(count), np.arange(count), np.full(count, -1), least)
+    cohort = Cohort.of(some, ids(count), np.arange(count), *nobody(count), least)
     half = cohort.crowding(some, block)
     assert half.tolist() == plain_crowding(some, cohort)
 
 
 def test_crowding_of_a_whole_cohort():
     some = faces(2500, 16, people=300)
-    cohort = Cohort.of(some, ids(2500), np.arange(2500), np.full(2500, -1), 0.6)
+    cohort = Cohort.of(some, ids(2500), np.arange(2500), *nobody(2500), 0.6)
     assert len(cohort.faces) == similarity.COHORT and cohort.ranks == (similarity.NEAREST, similarity.FARTHEST)
     assert cohort.crowding(some)[:20].tolist() == plain_crowding(some[:20], cohort)
 
@@ -139,7 +145,7 @@ def test_a_person_who_is_most_of_a_set_does_not_crowd_himself():
     middle = np.eye(64)[0]
     vectors = np.concatenate([middle + 0.1 * random.standard_normal((200, 64)), random.standard_normal((100, 64))])
     some = on_grid(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
-    half = Cohort.of(some, ids(300), np.arange(300), np.full(300, -1), 0.4).crowding(some) / UNIT
+    half = Cohort.of(some, ids(300), np.arange(300), *nobody(300), 0.4).crowding(some) / UNIT
     assert half[:200].max() < 0.2
 
 

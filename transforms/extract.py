@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import apache_beam as beam
+import PIL.Image
 import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.ml.inference.base import ModelHandler, RunInference
@@ -26,7 +27,7 @@ from schemas.person import encode_mask
 from schemas.reject import REJECTS, Reject
 from schemas.table import to_table
 from schemas.weights import Weights
-from transforms import digests, face_models, progress, reading
+from transforms import digests, face_models, pictures, progress, reading
 from transforms.children import Children, Killed
 from transforms.examination import Examined, ExamineOptions, InProcess, examine_in_child, start_child
 from transforms.failure import Failure
@@ -108,19 +109,21 @@ class ChunkRows:
                 "rejects": to_table(sorted(self.rejects, key=lambda row: (row.uri, row.reason, row.detail)), REJECTS)}
 
 
+BLANK = "blank", pictures.encode(PIL.Image.new("RGB", (256, 256), "gray"))
+"""A picture on which no model fails that works at all: tells a picture's fault from a model's."""
 Examiner: TypeAlias = InProcess | Children[tuple[str, bytes], Examined | BadPicture]
 """What looks at pictures; several threads may share it."""
 _open: dict[ExtractOptions, Examiner] = {}
 _LOCK = threading.Lock()
 
 
-def open_examiner(options: ExtractOptions) -> Examiner:
+def open_examiner(options: ExtractOptions, embedder: Embedder, persons: Weights | None) -> Examiner:
     """The process's one examiner for these options: in child processes where the models want it, else here."""
     with _LOCK:
         if options not in _open:
             own = ExamineOptions(**{field.name: getattr(options, field.name) for field in dataclasses.fields(ExamineOptions)})
-            _open[options] = (Children(options.processes(), examine_in_child, start_child, (own,))
-                              if face_models.backend(options.faces).in_children else InProcess(own))
+            _open[options] = (Children(options.processes(), examine_in_child, start_child, (own, embedder, persons))
+                              if face_models.backend(options.faces).in_children else InProcess(own, embedder, persons))
         return _open[options]
 
 
@@ -141,7 +144,7 @@ class ExtractHandler(ModelHandler[NamedChunk, str, Examiner]):
         self.embedder, self.persons = embedder, persons
 
     def load_model(self) -> Examiner:
-        return open_examiner(self.options)
+        return open_examiner(self.options, self.embedder, self.persons)
 
     def run_inference(self, batch: Sequence[NamedChunk], model: Examiner, inference_args: object = None) -> Iterator[str]:
         for named in batch:
@@ -210,8 +213,8 @@ class ExtractHandler(ModelHandler[NamedChunk, str, Examiner]):
             outcome[key] = BadPicture("killed_worker", "twice") if isinstance(seen, Killed) else seen
             progress.advance("extract")
         failed = [seen.detail for seen in outcome.values() if isinstance(seen, BadPicture) and seen.reason == "model_failed"]
-        if len(failed) > 1 and not any(isinstance(seen, Examined) for seen in outcome.values()):
-            raise Failure(f"the models fail on every picture ({failed[0]}): umo-dataset doctor tells more")
+        if failed and not any(isinstance(seen, Examined) for seen in list(examiner.map([BLANK]))):
+            raise Failure(f"the models fail on any picture ({failed[0]}): umo-dataset doctor tells more")
         for key, seen in outcome.items():  # only now every copy is known
             if isinstance(seen, BadPicture):
                 for item in (first[key], *copies.get(key, ())):

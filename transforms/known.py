@@ -4,8 +4,8 @@ Names (`--identities`) come from a folder that holds a folder of pictures for ea
 file with the columns `identity` and `face_id` or `uri`. Corrections stand in `W/corrections.jsonl`, and hold on every run; each
 line is one of
 
-    {"merge": [FACE, FACE, …]}           these are one person
-    {"split": [[FACE, …], [FACE, …]]}    these are different people
+    {"merge": [FACE, FACE, …]}           these, and all whom they are taken for, are one person
+    {"split": [[FACE, …], [FACE, …]]}    these are different people, and those of one list one person
     {"exclude": [FACE, …]}               these belong to nobody
 
 where FACE is a face_id, or the uri of a picture that shows one face."""
@@ -13,18 +13,19 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+from scipy.cluster.hierarchy import DisjointSet
 
 from transforms import digests
 from transforms.failure import Failure
 from transforms.manifests import read_rows
 from transforms.parts import filesystem, get, join
 from transforms.pictures import EXTENSIONS
+from transforms.plain import as_text, is_text
 
 CORRECTIONS = "corrections.jsonl"
 
@@ -34,14 +35,19 @@ class Known:
     """What is said of faces, by face_id."""
 
     person: dict[str, int] = field(default_factory=dict)
-    """Face -> number: of one person the same, of different people different ones."""
+    """Face -> number: faces of one number are together from the start."""
     names: dict[int, str] = field(default_factory=dict)
     """Number -> name, for those who have one."""
+    camps: dict[str, set[int]] = field(default_factory=dict)
+    """Face -> camps: one for all names, and one for each split. Faces that share one are two people, unless they are said to
+    be one."""
+    one: DisjointSet = field(default_factory=DisjointSet)
+    """Faces that are said to be one person, by whatever line."""
     merged: list[list[str]] = field(default_factory=list)
-    """Faces whose people are one, whatever else they are."""
+    """Faces whose whole identities are made one in the end."""
     excluded: set[str] = field(default_factory=set)
-    ignored: Counter[str] = field(default_factory=Counter)
-    """Why something that was said is not used -> how often."""
+    ignored: dict[str, list[str]] = field(default_factory=dict)
+    """Why something that was said is not used -> what."""
 
 
 class _Faces:
@@ -49,7 +55,9 @@ class _Faces:
 
     def __init__(self, images: pa.Table, face_ids: Iterable[str]) -> None:
         """`images`: uri and image_key of every image, copies too."""
-        self.image_of = dict(zip(images["uri"].to_pylist(), images["image_key"].to_pylist(), strict=True))
+        self.images_of: dict[str, set[str]] = {}
+        for uri, image_key in zip(images["uri"].to_pylist(), images["image_key"].to_pylist(), strict=True):
+            self.images_of.setdefault(uri, set()).add(image_key)
         self.faces: dict[str, list[str]] = {}
         for face_id in face_ids:
             self.faces.setdefault(face_id.partition(":")[0], []).append(face_id)
@@ -58,10 +66,15 @@ class _Faces:
         """face_id of a face_id, an image_key or a uri. Raises LookupError, with the reason."""
         if said in self.faces.get(said.partition(":")[0], ()):
             return said
-        faces = self.faces.get(said) or self.faces.get(self.image_of.get(said, ""), [])
-        if len(faces) == 1:
-            return faces[0]
-        raise LookupError(f"the picture shows {len(faces)} faces" if faces else "there is no such face")
+        images = self.images_of.get(said, {said})
+        if len(images) > 1:
+            raise LookupError("several pictures have that uri, in different inputs: name the face_id")
+        faces = self.faces.get(min(images), [])
+        if len(faces) > 1:
+            raise LookupError("the picture shows several faces: name the face_id")
+        if not faces:
+            raise LookupError("no face has that face_id, and no picture with a face that uri (uris are relative to the input)")
+        return faces[0]
 
 
 def read_known(workdir: str, identities: str | None, images: pa.Table, face_ids: list[str]) -> Known:
@@ -69,48 +82,56 @@ def read_known(workdir: str, identities: str | None, images: pa.Table, face_ids:
 
     `identities`: URL of a folder or a file, see above; `images`: uri and image_key of every image, copies too."""
     known, faces = Known(), _Faces(images, face_ids)
-    numbers: dict[str, int] = {}
+    named: dict[str, list[str]] = {}
     for name, said in _names(identities) if identities else ():
-        for face in _found(known, faces, [said]):
-            number = numbers.setdefault(name, len(numbers))
-            if known.person.setdefault(face, number) != number:
-                raise Failure(f"{identities} calls {face} both {known.names[known.person[face]]} and {name}: mend it")
-            known.names[number] = name
+        named.setdefault(name, []).extend(_found(known, faces, [said]))
+    camps = [(str(identities), list(named.values()))]
     for where, line in _corrections(workdir):
-        match line:
+        match line if isinstance(line, dict) and len(line) == 1 else None:
             case {"exclude": [*some]}:
                 known.excluded.update(_found(known, faces, some))
             case {"merge": [*some]}:
                 known.merged.append(_found(known, faces, some))
             case {"split": [*parts]} if len(parts) > 1 and all(isinstance(part, list) for part in parts):
-                _split(known, [_found(known, faces, part) for part in parts], where)
+                camps.append((where, [_found(known, faces, part) for part in parts]))
             case _:
                 raise Failure(f'{where} is none of {{"merge": […]}}, {{"split": [[…], […]]}} and {{"exclude": […]}}: mend it')
+    together = DisjointSet()
+    for groups in (groups for _, groups in camps):
+        for group in groups:
+            _unite(together, group)
+    known.one = DisjointSet(together)
+    for group in (*together.subsets(), *known.merged):
+        _unite(known.one, list(group))
+    numbers = {face: number for number, subset in enumerate(sorted(map(sorted, together.subsets()))) for face in subset}
+    known.person = numbers
+    known.names = {numbers[face]: name for name, its in named.items() for face in its}
+    of_one: dict[str, set[int]] = {}
+    for number, (where, groups) in enumerate(camps):
+        people = [known.one[group[0]] for group in groups if group]
+        if len(set(people)) < len(people):
+            raise Failure(f"{where} tells faces apart that are said to be one person elsewhere: mend one of the two")
+        for person in people:
+            of_one.setdefault(person, set()).add(number)
+    known.camps = {face: of_one[known.one[face]] for face in known.one if known.one[face] in of_one}
     return known
 
 
+def _unite(people: DisjointSet, faces: list[str]) -> None:
+    for face in faces:
+        people.add(face)
+        people.merge(faces[0], face)
+
+
 def _found(known: Known, faces: _Faces, said: Iterable[Any]) -> list[str]:
-    """The faces that are meant; what is not found is counted."""
+    """The faces that are meant; what is not found is kept with the reason."""
     found = []
     for one in said:
         try:
             found.append(faces.find(str(one)))
         except LookupError as why:
-            known.ignored[why.args[0]] += 1
+            known.ignored.setdefault(why.args[0], []).append(str(one))
     return found
-
-
-def _split(known: Known, parts: list[list[str]], where: str) -> None:
-    """Say that the faces of each part are one person, and those of different parts different people. Raises Failure where
-    something else was said before."""
-    seen: set[int] = set()
-    for part in filter(None, parts):
-        numbers = {known.person[face] for face in part if face in known.person}
-        number = min(numbers) if numbers else max([*known.person.values(), -1]) + 1
-        if len(numbers) > 1 or number in seen:
-            raise Failure(f"{where} contradicts what is said elsewhere of the same faces: mend one of the two")
-        seen.add(number)
-        known.person.update(dict.fromkeys(part, number))
 
 
 def _names(url: str) -> Iterator[tuple[str, str]]:
@@ -120,12 +141,14 @@ def _names(url: str) -> Iterator[tuple[str, str]]:
         for found in sorted(fs.find(path)):
             folder, _, name = found[len(path.rstrip("/")) + 1:].partition("/")
             if name and posixpath.splitext(name)[1].lower() in EXTENSIONS:
+                if not is_text(folder):
+                    raise Failure(f"{as_text(found)}: the folder's name, which is a person's, is not UTF-8: rename it")
                 yield folder, digests.of_bytes(fs.cat_file(found))
         return
     for number, row in enumerate(read_rows(fs, path, "identity", ("face_id", "uri")), 1):
         said = isinstance(row, dict) and (row.get("face_id") or row.get("uri"))
-        if not said or not row.get("identity"):
-            raise Failure(f"{url}:{number} has no identity and face_id or uri: mend it")
+        if not said or not row.get("identity") or not is_text(str(row["identity"])):
+            raise Failure(f"{url}:{number} has no identity and face_id or uri that is text: mend it")
         yield str(row["identity"]), str(said)
 
 

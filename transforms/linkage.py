@@ -44,7 +44,7 @@ CHUNK = 1 << 22
 
 
 def cluster_faces(embeddings: np.ndarray, face_ids: Sequence[str], images: np.ndarray, bounds: Bounds,
-                  exempt: np.ndarray, persons: np.ndarray,
+                  exempt: np.ndarray, persons: np.ndarray, camps: scipy.sparse.csr_matrix,
                   merged: Sequence[np.ndarray] = ()) -> tuple[np.ndarray, np.ndarray]:
     """The person of each face: labels int64 [N], numbered by their least face_id, -1 for an outlier; and the cosine
     float32 [N] of each face to the mean of those it was put together with (an outlier's too).
@@ -53,8 +53,10 @@ def cluster_faces(embeddings: np.ndarray, face_ids: Sequence[str], images: np.nd
     face_ids: N different strings
     images: int [N], the same number for the faces of one image: they are different people, unless
     exempt: bool [N], where an image shows one person twice
-    persons: int [N], the same number for faces that are known to be one person, different ones for different people, -1
-        for all others: links that must be and links that must not, whatever the vectors say
+    persons: int [N], the same number for faces that are known to be one person, -1 for all others: links that must be,
+        whatever the vectors say
+    camps: int64 [N, S], sparse: faces with a camp in common are known to be two people, unless they have one number in
+        `persons`: links that must not be
     merged: rows of faces, int [M] each, whose clusters are made one in the end
     bounds: of the embedder. `small_join` alone rules where there are fewer than `FEW` faces; where there are more, it
         decides whom a face is not scaled by, then `edge`, `join` and `adopt` rule
@@ -71,14 +73,14 @@ def cluster_faces(embeddings: np.ndarray, face_ids: Sequence[str], images: np.nd
     order = np.array(sorted(range(count), key=face_ids.__getitem__), np.int64)
     exclusive = exclusive_images(np.asarray(images)[order], np.asarray(exempt, bool)[order])
     faces = centred(on_grid(np.asarray(embeddings, np.float32)[order]), exclusive, bounds.small_join)
-    persons = np.asarray(persons, np.int64)[order]
+    persons, camps = np.asarray(persons, np.int64)[order], camps[order]
     if count < FEW:
-        label = average_linkage(faces, exclusive, persons, bounds.small_join)
+        label = average_linkage(faces, exclusive, persons, camps, bounds.small_join)
     else:
-        cohort = Cohort.of(faces, [face_ids[row] for row in order.tolist()], exclusive, persons, bounds.small_join)
+        cohort = Cohort.of(faces, [face_ids[row] for row in order.tolist()], exclusive, persons, camps, bounds.small_join)
         half = cohort.crowding(faces)
         edges = strong_edges(faces, half, bounds.edge, MOST)
-        label = link(faces, half, exclusive, persons, edges, bounds.join, bounds.edge)
+        label = link(faces, half, exclusive, persons, camps, edges, bounds.join, bounds.edge)
         label = adopt(faces, half, exclusive, persons, label, bounds.adopt, bounds.join)
     place = np.empty(count, np.int64)
     place[order] = np.arange(count)
@@ -104,15 +106,15 @@ def exclusive_images(images: np.ndarray, exempt: np.ndarray) -> np.ndarray:
     return exclusive
 
 
-def link(faces: np.ndarray, half: np.ndarray, images: np.ndarray, persons: np.ndarray, edges: Edges, least: float,
-         whole: float | None = None) -> np.ndarray:
+def link(faces: np.ndarray, half: np.ndarray, images: np.ndarray, persons: np.ndarray, camps: scipy.sparse.csr_matrix,
+         edges: Edges, least: float, whole: float | None = None) -> np.ndarray:
     """Clusters of faces float32 [N, D] on the grid: int64 [N], each labelled by one of its rows.
 
-    half: int64 [N], `Cohort.crowding`; images: int64 [N], `exclusive_images`; persons: int64 [N], as in `cluster_faces`;
-    least: the mean scaled similarity of a merge. whole: clusters whose mean scaled similarity reaches it are compared too,
-    for some of their faces have an edge so strong that was left out: a burst of more than `MOST` pictures fills the edges of
-    all its faces."""
-    linkage = Linkage(faces, half, images, persons)
+    half: int64 [N], `Cohort.crowding`; images: int64 [N], `exclusive_images`; persons: int64 [N] and camps: as in
+    `cluster_faces`; least: the mean scaled similarity of a merge. whole: clusters whose mean scaled similarity reaches it
+    are compared too, for some of their faces have an edge so strong that was left out: a burst of more than `MOST`
+    pictures fills the edges of all its faces."""
+    linkage = Linkage(faces, half, images, persons, camps)
     linkage.descend(edges, least)
     while whole is not None and linkage.descend(linkage.edges(whole), least):
         pass
@@ -210,10 +212,11 @@ class Linkage:
     """int64 [N], sum of its faces' halves, grid units."""
     seen: scipy.sparse.csr_matrix
     """int64 [N, images], a cluster's faces in each image that keeps faces apart."""
-    person: np.ndarray
-    """int64 [N], the known person that a cluster is, -1 for none."""
+    said: scipy.sparse.csr_matrix
+    """int64 [N, S], a cluster's faces in each camp."""
 
-    def __init__(self, faces: np.ndarray, half: np.ndarray, images: np.ndarray, persons: np.ndarray) -> None:
+    def __init__(self, faces: np.ndarray, half: np.ndarray, images: np.ndarray, persons: np.ndarray,
+                 camps: scipy.sparse.csr_matrix) -> None:
         """Every face is a cluster, and every known person; arguments as in `link`."""
         if len(faces) >= MOST_FACES:
             raise ValueError(f"{len(faces)} faces are linked at once; sums are exact below {MOST_FACES}")
@@ -221,7 +224,7 @@ class Linkage:
         self.size = np.ones(len(faces), np.int64)
         self.sums = faces.astype(np.int32)
         self.half = half.copy()
-        self.images, self.person = images, persons.copy()
+        self.images, self.camps = images, camps
         known = np.flatnonzero(persons >= 0)
         _, first, number = np.unique(persons[known], return_index=True, return_inverse=True)
         self._join(known, known[first[number]])
@@ -268,25 +271,27 @@ class Linkage:
         return dot / (self.size[low] * self.size[high]) - half[low] - half[high]
 
     def _forbidden(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        """bool [P]: two known people, or more image mates than are tolerated of the smaller cluster; of fewer than 20
-        faces that is none."""
+        """bool [P]: people who are said to be two, or more image mates than are tolerated of the smaller cluster; of fewer
+        than 20 faces that is none."""
         mates = np.zeros(len(low), np.int64)
         for pairs in _chunks(len(low), 16):
             mates[pairs] = np.asarray(self.seen[low[pairs]].multiply(self.seen[high[pairs]]).sum(axis=1)).ravel()
-        known = (self.person[low] >= 0) & (self.person[high] >= 0)  # two known people: each is one cluster from the start
-        return known | (mates > TOLERATED * np.minimum(self.size[low], self.size[high]))
+        two = np.asarray(self.said[low].multiply(self.said[high]).sum(axis=1)).ravel() > 0
+        return two | (mates > TOLERATED * np.minimum(self.size[low], self.size[high]))
 
     def _count_images(self) -> None:
         known = self.images >= 0
         cells = (np.ones(int(known.sum()), np.int64), (self.label[known], self.images[known]))
         self.seen = scipy.sparse.csr_matrix(cells, (len(self.label), int(self.images.max(initial=0)) + 1))
+        ones = (np.ones(len(self.label), np.int64), (self.label, np.arange(len(self.label))))
+        self.said = scipy.sparse.csr_matrix(ones, (len(self.label),) * 2) @ self.camps
 
     def _merge(self, pairs: Pairs) -> np.ndarray:
         """Let every cluster join its best larger neighbour, all at once; gives the clusters that changed. At least
         one does.
 
         Stars: of two neighbours the smaller moves (of equals the higher row), and nobody joins a cluster that moves
-        itself. Of two that would bring the same image's faces, or two known people, to one centre, the more similar comes
+        itself. Of two that would bring faces of one image, or of one camp, to one centre, the more similar comes
         first and the other waits for the next round."""
         up = self.size[pairs.low] < self.size[pairs.high]
         small, centre = np.where(up, pairs.low, pairs.high), np.where(up, pairs.high, pairs.low)
@@ -297,7 +302,7 @@ class Linkage:
         best = best[~moves[centre[best]]]
         best = best[np.lexsort((small[best], -pairs.average[best]))]
         small, centre = small[best], centre[best]
-        arrives = self._first_of_their_images(small, centre) & self._first_known(small, centre)
+        arrives = _first_of_their(self.seen, small, centre) & _first_of_their(self.said, small, centre)
         small, centre = small[arrives], centre[arrives]
         self._join(small, centre)
         return np.concatenate([small, centre])
@@ -308,29 +313,22 @@ class Linkage:
         np.add.at(self.size, centre, self.size[small])
         np.add.at(self.half, centre, self.half[small])
         np.add.at(self.sums, centre, self.sums[small])
-        np.maximum.at(self.person, centre, self.person[small])
         target = np.arange(len(self.label))
         target[small] = centre
         self.label = target[self.label]
         self._count_images()
 
-    def _first_known(self, small: np.ndarray, centre: np.ndarray) -> np.ndarray:
-        """bool [M]: no known person before this one in `small` [M] comes to the same centre."""
-        known = np.flatnonzero(self.person[small] >= 0)
-        first = np.ones(len(small), bool)
-        first[np.setdiff1d(known, known[np.unique(centre[known], return_index=True)[1]])] = False
-        return first
 
-    def _first_of_their_images(self, small: np.ndarray, centre: np.ndarray) -> np.ndarray:
-        """bool [M]: no cluster before this one in `small` [M] brings a face of one of its images to the same
-        centre."""
-        seen = self.seen[small].tocoo()
-        cell = centre[seen.row].astype(np.int64) * self.seen.shape[1] + seen.col
-        order = np.lexsort((seen.row, cell))
-        late = np.diff(cell[order], prepend=-1) == 0
-        first = np.ones(len(small), bool)
-        first[seen.row[order[late]]] = False
-        return first
+def _first_of_their(seen: scipy.sparse.csr_matrix, small: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """bool [M]: no cluster before this one in `small` [M] brings a face of one of its images, or camps, to the same
+    centre. `seen`: int64 [N, images]."""
+    found = seen[small].tocoo()
+    cell = centre[found.row].astype(np.int64) * seen.shape[1] + found.col
+    order = np.lexsort((found.row, cell))
+    late = np.diff(cell[order], prepend=-1) == 0
+    first = np.ones(len(small), bool)
+    first[found.row[order[late]]] = False
+    return first
 
 
 def _chunks(count: int, width: int) -> Iterator[slice]:

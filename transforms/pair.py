@@ -27,9 +27,12 @@ from transforms.parts import Parts
 
 WINDOW = 64
 """Candidates of a person that a face is compared with at once, from a place on that is drawn from the face's key."""
+ENOUGH = 8
+"""Allowed candidates, for each sample that a target is to make, at which no further window is looked at: some of them may fail
+the checks that follow, or serve another face."""
 MOST_WINDOWS = 16
-"""Windows that are looked at until one holds an allowed candidate. A choice: a burst of hundreds of near copies must not hide
-a person's other photos, and a target must not cost more than a thousand comparisons a face."""
+"""Windows that are looked at to find them. A choice: a burst of hundreds of near copies must not hide a person's other photos,
+and a target must not cost more than a thousand comparisons a face."""
 SAME_PICTURE_BITS = 10
 """Perceptual hashes of 64 bits that differ in no more are one picture. On faces/dev no two different pictures differ in fewer
 than 16; a picture that was shrunk and encoded again differs in 4 at most (tests). Copies that were cropped or mirrored differ
@@ -140,7 +143,7 @@ def others(gallery: Gallery, faces: TargetFaces, face: int) -> np.ndarray:
     return rows
 
 
-def candidates(faces: TargetFaces, gallery: Gallery, cache: VectorCache, bounds: Bounds) -> Candidates:
+def candidates(faces: TargetFaces, gallery: Gallery, cache: VectorCache, bounds: Bounds, enough: int) -> Candidates:
     """Whom each face may have for a reference, with what speaks for each: a good picture, another pose than the target's."""
     allowed, why_not, near_copies = [], [], 0
     for face in range(len(faces.face_ids)):
@@ -149,8 +152,8 @@ def candidates(faces: TargetFaces, gallery: Gallery, cache: VectorCache, bounds:
             window = rows[start:start + WINDOW]
             cosine = matching.similarity_matrix(cache.of(gallery, window), faces.embeddings[[face]])[:, 0]
             refused += int((cosine > bounds.near_copy).sum())
-            inside = window[(cosine >= bounds.same_person) & (cosine <= bounds.near_copy)]
-            if len(inside):
+            inside = np.concatenate([inside, window[(cosine >= bounds.same_person) & (cosine <= bounds.near_copy)]])
+            if len(inside) >= enough:
                 break
         near_copies += refused
         allowed.append(inside)
@@ -350,7 +353,7 @@ class ProposePart(beam.DoFn):
                                                           known.bounds.strict_same_person):
             try:
                 check_target(faces, self.options)
-                found = candidates(faces, known.gallery, known.cache, known.bounds)
+                found = candidates(faces, known.gallery, known.cache, known.bounds, ENOUGH * self.options.samples_per_target)
                 near_copies += found.near_copies
                 samples += propose(faces, known.gallery, found, known.bounds, self.options)
             except NoSample as no:

@@ -1,6 +1,7 @@
-"""How far a stage is, as seen in this process: for the live line of a local run, never for accounts."""
+"""How far a stage is, as seen in this process, and what it has to say: for people, never for accounts."""
 from __future__ import annotations
 
+import sys
 import threading
 from collections import Counter
 
@@ -24,3 +25,8 @@ def reset(stage: str) -> None:
     """Start counting anew."""
     with _LOCK:
         _DONE[stage] = 0
+
+
+def tell(text: str, end: str = "\n") -> None:
+    """Write a line to standard error, in place of a live line that stands there on a terminal."""
+    print(f"\r\x1b[K{text}" if sys.stderr.isatty() else text, end=end, file=sys.stderr, flush=True)

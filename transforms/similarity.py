@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
@@ -93,19 +94,19 @@ def hash_order(face_ids: Sequence[str]) -> np.ndarray:
     return np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
 
 
-def average_linkage(faces: np.ndarray, images: np.ndarray, persons: np.ndarray, least: float) -> np.ndarray:
+def average_linkage(faces: np.ndarray, images: np.ndarray, persons: np.ndarray, camps: scipy.sparse.csr_matrix,
+                    least: float) -> np.ndarray:
     """Clusters of few faces, int64 [N] from 0: average linkage on plain cosine, down to a mean cosine of `least`.
 
     Faces float32 [N, D] on the grid, a few thousand at most; faces with the same number in `images` [N], unless -1,
-    never meet, nor do those with different numbers in `persons` [N], unless -1; those with the same one always do."""
+    never meet, nor do those that share one of `camps` [N, S]; those with the same number in `persons` [N], unless -1, always
+    do."""
     if len(faces) < 2:
         return np.zeros(len(faces), np.int64)
     distance = 1.0 - products(faces, faces).astype(np.float64) / UNIT
-    known = (persons >= 0)[:, None] & (persons >= 0)[None, :]
-    same = persons[:, None] == persons[None, :]
-    apart = ((images[:, None] == images[None, :]) & (images >= 0)[:, None]) | (known & ~same)
+    apart = ((images[:, None] == images[None, :]) & (images >= 0)[:, None]) | ((camps @ camps.T).toarray() > 0)
     distance[apart] = 4.0 * len(faces) ** 2  # one such pair lifts any mean above every cosine's
-    distance[known & same] = 0.0
+    distance[(persons[:, None] == persons[None, :]) & (persons >= 0)[:, None]] = 0.0
     np.fill_diagonal(distance, 0.0)
     tree = linkage(squareform(np.maximum(distance, 0.0), checks=False), "average")
     return fcluster(tree, 1.0 - least, "distance").astype(np.int64) - 1
@@ -124,11 +125,11 @@ class Cohort:
     """Mean cosine at which provisional clusters were joined, and from which on one of them is a face's own."""
 
     @staticmethod
-    def of(faces: np.ndarray, face_ids: Sequence[str], images: np.ndarray, persons: np.ndarray, least: float) -> Cohort:
-        """The first `COHORT` faces by hash order, clustered by `average_linkage`; `faces` [N, D], `images` [N] and
-        `persons` [N] as there."""
+    def of(faces: np.ndarray, face_ids: Sequence[str], images: np.ndarray, persons: np.ndarray,
+           camps: scipy.sparse.csr_matrix, least: float) -> Cohort:
+        """The first `COHORT` faces by hash order, clustered by `average_linkage`; other arguments as there."""
         drawn = hash_order(face_ids)[:COHORT]
-        cluster = average_linkage(faces[drawn], images[drawn], persons[drawn], least)
+        cluster = average_linkage(faces[drawn], images[drawn], persons[drawn], camps[drawn], least)
         order = np.argsort(cluster, kind="stable")
         return Cohort(faces[drawn][order], np.flatnonzero(np.diff(cluster[order], prepend=-1)), least)
 

@@ -47,12 +47,15 @@ def splits_part(state: str, options: PairOptions) -> str:
 
 
 def read_splits(workdir: str) -> dict[str, str]:
-    """Identity -> the split that it once got; nobody before the first `pair`."""
+    """Identity -> the split that it once got, under its earlier name too; nobody before the first `pair`."""
     try:
         table = Parts(workdir, "splits").read_all()
     except NotReady:
         return {}
-    return dict(zip(table["identity"].to_pylist(), table["split"].to_pylist(), strict=True))
+    splits = dict(zip(table["identity"].to_pylist(), table["split"].to_pylist(), strict=True))
+    people = Parts(workdir, "people").read_all(["identity", "earlier"])
+    names = zip(people["identity"].to_pylist(), people["earlier"].to_pylist(), strict=True)
+    return splits | {name: splits[old] for name, old in names if name not in splits and old in splits}
 
 
 class WriteSplits(beam.DoFn):

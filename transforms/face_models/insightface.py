@@ -9,17 +9,17 @@ SCRFD: Guo et al., "Sample and Computation Redistribution for Efficient Face Det
 CVPR 2019."""
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from schemas.embedder import Bounds, Embedder
 from schemas.face import Detection
-from transforms import digests
+from transforms import digests, progress
 from transforms.face_models.onnx_runtime import CUDA, providers
 from transforms.face_models.quality import product, sharpness
 from transforms.failure import Failure
@@ -44,6 +44,9 @@ LAYOUTS = {9: ((8, 16, 32), 2), 15: ((8, 16, 32, 64, 128), 1)}
 each stride."""
 DETECTION_THREADS = 4
 """Pictures detected at once where the graph takes one: enough to prepare the next while the device works on one."""
+DETECTION_BATCH = 16
+"""Pictures detected at once where the graph takes a batch: 1.2 GiB of an SCRFD of 10 GFLOP (75 MiB a picture, measured on a
+CPU by `benchmarks.faces_gpu`), however many crops a group photo has."""
 EMBEDDING_BATCH = 64
 """Faces embedded at once."""
 NON_COMMERCIAL = "non-commercial research only (insightface model zoo)"
@@ -52,11 +55,9 @@ NON_COMMERCIAL = "non-commercial research only (insightface model zoo)"
 def embedder(argument: str) -> Embedder:
     """Who makes the embeddings, from the weights' files alone. Raises MissingModel where the pack is not there, and
     ImportError where a package is missing."""
-    import onnx
-
     folder = _folder(argument)
     files = _files(folder)
-    output = onnx.load(str(files["recognition"]), load_external_data=False).graph.output[0]
+    output = _graph(files["recognition"]).output[0]
     return Embedder("insightface", folder.name, digests.of_files(*files.values()), _license(folder),
                     output.type.tensor_type.shape.dim[-1].dim_value)
 
@@ -75,7 +76,10 @@ class InsightFaces:
         from insightface.utils import face_align
 
         wanted = providers(device)
-        analysis = FaceAnalysis(str(folder), allowed_modules=["detection", "recognition"], providers=wanted)
+        try:
+            analysis = FaceAnalysis(str(folder), allowed_modules=["detection", "recognition"], providers=wanted)
+        except Exception as error:  # onnxruntime's errors have no public base
+            raise Failure(f"{folder} cannot be loaded by ONNX Runtime: {str(error).splitlines()[0][:200]}") from error
         analysis.prepare(ctx_id=0)
         self.embedder = about
         self._detector, self._recognizer = analysis.models["detection"], analysis.models["recognition"]
@@ -85,7 +89,7 @@ class InsightFaces:
         if wanted[0][0] == CUDA and not on_gpu:
             if device != "auto":
                 raise Failure(f"--device {device}: CUDA cannot be used: see what ONNX Runtime printed, or --device cpu")
-            print("insightface: CUDA cannot be used, the CPU is", file=sys.stderr)
+            progress.tell("insightface: CUDA cannot be used, the CPU is")
         self._layout = LAYOUTS.get(len(self._detector.output_names))
         if self._layout is None:
             raise Failure(f"{folder}: the detector gives no keypoints, which faces are aligned by: use another pack")
@@ -133,6 +137,9 @@ class InsightFaces:
         takes_batches = self._detector.batched and not isinstance(self._detector.input_shape[0], int)
         if not takes_batches or not pictures:
             return list(self._threads.map(self._detector.detect, pictures))
+        if len(pictures) > DETECTION_BATCH:
+            return [one for start in range(0, len(pictures), DETECTION_BATCH)
+                    for one in self._detect_all(pictures[start:start + DETECTION_BATCH])]
         found: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in pictures]
         for size in self._detector.input_sizes:
             for at, candidates in enumerate(self._candidates(pictures, size)):
@@ -199,7 +206,6 @@ def _folder(argument: str) -> Path:
 
 def _files(folder: Path) -> dict[str, Path]:
     """Task -> the file that `FaceAnalysis` takes for it. Raises MissingModel where one is missing."""
-    import onnx
     from insightface.model_zoo.package_manifest import has_model_package_manifest, load_model_package
 
     from transforms.face_models import MissingModel
@@ -210,17 +216,35 @@ def _files(folder: Path) -> dict[str, Path]:
     else:
         found = {}
         for path in sorted(folder.glob("*.onnx")):
-            graph = onnx.load(str(path), load_external_data=False).graph
+            graph = _graph(path)
             shape = [dimension.dim_value for dimension in graph.input[0].type.tensor_type.shape.dim]
             if len(graph.output) >= 5:
                 found.setdefault("detection", path)
-            elif len(graph.input) == 1 and shape[2] == shape[3] >= 112 and shape[2] % 16 == 0 and shape[2] != 192:
+            elif (len(graph.input) == 1 and len(shape) == 4 and shape[2] == shape[3] >= 112 and shape[2] % 16 == 0
+                  and shape[2] != 192):  # as insightface's ModelRouter has it: 192 is landmarks
                 found.setdefault("recognition", path)
     missing = [task for task in ("detection", "recognition") if task not in found]
     if missing:
         raise MissingModel(f"{folder} holds no ONNX file for {' and '.join(missing)}: it needs a detector (SCRFD) and a "
                            "recognizer (ArcFace)")
     return {task: found[task] for task in ("detection", "recognition")}
+
+
+def _graph(path: Path) -> Any:
+    """The graph of an ONNX file. Raises MissingModel where it is none, and ImportError."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    from transforms.face_models import MissingModel
+
+    try:
+        graph = onnx.load(str(path), load_external_data=False).graph
+    except (DecodeError, OSError) as error:
+        raise MissingModel(f"{path} cannot be read as ONNX ({type(error).__name__}; a clone without git-lfs holds stubs): "
+                           "copy it again") from error
+    if not graph.input or not graph.output:
+        raise MissingModel(f"{path} holds no ONNX graph: copy it again")
+    return graph
 
 
 def _license(folder: Path) -> str:

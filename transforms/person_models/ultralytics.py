@@ -1,11 +1,9 @@
 """People by ultralytics' YOLO, as boxes, or as boxes and outlines where the weights segment.
 
 `ultralytics[:WEIGHTS]`: a path to a `.pt` file, or a file's name (`yolo11n-seg.pt` where none is given) that lies in the
-working directory or where ultralytics keeps its weights. Nothing is fetched, installed, sent or written, and weights that would
-run code when they are loaded are refused.
-
-Every picture is fitted into the same square, whatever else is in its batch. What remains is the order of sums: alone and in a
-batch of 20, boxes by the weights of `tests/yolo_weights.py` differ by 2e-5 pixels, scores by 6e-7.
+working directory or where ultralytics keeps its weights. Nothing is fetched, installed or sent, nothing written but
+ultralytics' own settings in the user's configuration folder, and weights that would run code when they are loaded are
+refused. Every picture is fitted into the same square, whatever else is in its batch.
 
 YOLO: Redmon et al., "You Only Look Once", CVPR 2016; YOLO11: Jocher and Qiu, 2024, github.com/ultralytics/ultralytics."""
 from __future__ import annotations
