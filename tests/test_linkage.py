@@ -353,11 +353,12 @@ def lone_face(weight: float, rivals: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return np.array([*faces, lone + rest * basis[40]], np.float32), label
 
 
-def adopted(faces: np.ndarray, label: np.ndarray, images: np.ndarray | None = None) -> int:
+def adopted(faces: np.ndarray, label: np.ndarray, images: np.ndarray | None = None, persons: np.ndarray | None = None) -> int:
     """Whose cluster the last face is in, where a mean of 0.3 is asked for, and a lead of 0.1."""
     count = len(faces)
     images = np.full(count, -1, np.int64) if images is None else images
-    return int(adopt(on_grid(faces), np.zeros(count, np.int64), images, unknown(faces), label, 0.3, 0.1)[-1])
+    persons = unknown(faces) if persons is None else persons
+    return int(adopt(on_grid(faces), np.zeros(count, np.int64), images, persons, label, 0.3, 0.1)[-1])
 
 
 def test_a_lone_face_joins_whom_it_is_like_on_the_whole():
@@ -367,6 +368,11 @@ def test_a_lone_face_joins_whom_it_is_like_on_the_whole():
 
 def test_a_lone_face_between_two_people_joins_neither():
     assert adopted(*lone_face(0.35, rivals=2)) == 7
+
+
+def test_a_lone_face_of_whom_something_is_said_joins_nobody():
+    faces, label = lone_face(0.35)
+    assert adopted(faces, label, persons=np.array([-1, -1, -1, -1, -1, 0])) == 5
 
 
 def test_a_lone_face_does_not_join_its_image_mate():

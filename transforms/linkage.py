@@ -81,7 +81,8 @@ def cluster_faces(embeddings: np.ndarray, face_ids: Sequence[str], images: np.nd
         half = cohort.crowding(faces)
         edges = strong_edges(faces, half, bounds.edge, MOST)
         label = link(faces, half, exclusive, persons, camps, edges, bounds.join, bounds.edge)
-        label = adopt(faces, half, exclusive, persons, label, bounds.adopt, bounds.join)
+        settled = np.where(np.diff(camps.indptr) > 0, 0, persons)  # of whom something is said: not for a mean to decide
+        label = adopt(faces, half, exclusive, settled, label, bounds.adopt, bounds.join)
     place = np.empty(count, np.int64)
     place[order] = np.arange(count)
     merges = [place[rows] for rows in merged]
