@@ -10,19 +10,17 @@ import importlib.util
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import scipy.sparse
 
 from schemas.embedder import Bounds
 from schemas.table import vectors
-from transforms import face_models
-from transforms.cluster import embedder_of, exempt_of
-from transforms.linkage import MOST, exclusive_images
+from transforms.cluster import ClusterOptions, bounds_of, embedder_of, whole_graph
+from transforms.compare import Compared, few
+from transforms.linkage import Graph
 from transforms.parts import Parts
-from transforms.similarity import UNIT, Cohort, Edges, centred, hash_order, on_grid, products, strong_edges
+from transforms.similarity import UNIT, hash_order, products
 
 RIVALS = {"infomap": "infomap", "faiss": "faiss-cpu", "edges": None}
 """Name -> the distribution that brings the module of that name, if it takes one."""
@@ -40,39 +38,11 @@ def missing(rivals: Sequence[str]) -> list[str]:
     return [package for rival in rivals if (package := RIVALS[rival]) and not importlib.util.find_spec(rival)]
 
 
-@dataclass(frozen=True)
-class Graph:
-    """What `transforms.linkage.cluster_faces` stands on before it links; rows by face_id."""
-
-    face_ids: list[str]
-    faces: np.ndarray
-    """float32 [N, D], on the grid"""
-    half: np.ndarray
-    """int64 [N], `Cohort.crowding`"""
-    images: np.ndarray
-    """int64 [N], `exclusive_images`"""
-    edges: Edges
-    bounds: Bounds
-
-    @staticmethod
-    def of(workdir: str) -> Graph:
-        table = Parts(workdir, "faces").read_all(["face_id", "image_key", "embedding"]).sort_by("face_id")
-        bounds, face_ids = face_models.bounds(embedder_of(workdir)), table["face_id"].to_pylist()
-        images = np.unique(table["image_key"].to_numpy(zero_copy_only=False), return_inverse=True)[1]
-        embeddings = vectors(table["embedding"])
-        images = exclusive_images(images, exempt_of(embeddings, images, bounds))
-        faces = centred(on_grid(embeddings), images, bounds.small_join)
-        persons, camps = np.full(len(faces), -1), scipy.sparse.csr_matrix((len(faces), 0), dtype=np.int64)  # nothing is known
-        half = Cohort.of(faces, face_ids, images, persons, camps, bounds.small_join).crowding(faces)
-        return Graph(face_ids, faces, half, images, strong_edges(faces, half, bounds.edge, MOST), bounds)
-
-    def similarities(self) -> np.ndarray:
-        """Scaled similarity of each edge, float64 [E], a cosine."""
-        first, second = self.edges.first, self.edges.second
-        cosine = np.empty(len(first))
-        for some in np.array_split(np.arange(len(first)), len(first) // ROWS**2 + 1):
-            cosine[some] = np.einsum("ed,ed->e", self.faces[first[some]], self.faces[second[some]])
-        return (cosine - self.half[first] - self.half[second]) / UNIT
+def graph_of(workdir: str, bounds: Bounds) -> tuple[list[str], Graph]:
+    """face_ids, and what the stage links: rows in the same order."""
+    compared = None if few(workdir, embedder_of(workdir)) else Compared.of(workdir, bounds)
+    faces, graph = compared.graph(workdir) if compared else whole_graph(workdir, bounds)
+    return faces["face_id"].to_pylist(), graph
 
 
 def communities(graph: Graph) -> np.ndarray:
@@ -81,7 +51,7 @@ def communities(graph: Graph) -> np.ndarray:
 
     search = Infomap(two_level=True, seed=1)
     search.add_nodes(range(len(graph.faces)))
-    search.add_links(np.column_stack([graph.edges.first, graph.edges.second, graph.similarities()]))
+    search.add_links(np.column_stack([graph.edges.first, graph.edges.second, graph.edges.similarity / UNIT]))
     module_of = search.run().modules()
     return np.array([module_of[row] for row in range(len(graph.faces))], np.int64)
 
@@ -110,7 +80,7 @@ def split(graph: Graph, label: np.ndarray) -> np.ndarray:
 def halved(faces: np.ndarray, one: int, other: int) -> np.ndarray:
     """bool [n]: the faces on the side of `other`, by two means that start from two faces."""
     side = np.arange(len(faces)) == other
-    direction = faces[other] - faces[one]
+    direction = (faces[other] - faces[one]).astype(np.float32)
     for _ in range(ROUNDS):
         nearer = faces @ direction > 0
         if nearer.all() or not nearer.any():
@@ -137,13 +107,13 @@ def search_seconds(workdir: str) -> float:
     return time.monotonic() - start
 
 
-def edges_found(graph: Graph) -> tuple[float, float]:
+def edges_found(graph: Graph, face_ids: list[str], bounds: Bounds) -> tuple[float, float]:
     """Of a sample of faces: the share of their strongest edges, up to ten each, that the graph has; and the share of faces
     with such edges of which it has one at least."""
-    count, least = len(graph.faces), np.float32(np.ceil(graph.bounds.edge * UNIT))
+    count, least = len(graph.faces), np.float32(np.ceil(bounds.edge * UNIT))
     have = graph.edges.first * count + graph.edges.second
     strong, found = [], []
-    sample = hash_order(graph.face_ids)[:SAMPLE]
+    sample = hash_order(face_ids)[-SAMPLE:]  # the first are centres of cells, and find more
     for rows in np.split(sample, range(ROWS, len(sample), ROWS)):
         similarity = products(graph.faces[rows], graph.faces) - graph.half[rows, None].astype(np.float32)
         similarity -= graph.half[None, :].astype(np.float32)
@@ -165,11 +135,12 @@ def main() -> None:
     if values.rival == "faiss":
         print(search_seconds(values.workdir))
         return
-    graph = Graph.of(values.workdir)
+    bounds = bounds_of(values.workdir, ClusterOptions())
+    face_ids, graph = graph_of(values.workdir, bounds)
     if values.rival == "edges":
-        print(*edges_found(graph))
+        print(*edges_found(graph, face_ids, bounds))
     else:
-        np.save(Path(values.workdir, LABELS), split(graph, communities(graph)))
+        np.save(Path(values.workdir, LABELS), split(graph, communities(graph))[np.argsort(face_ids)])
 
 
 if __name__ == "__main__":

@@ -13,8 +13,10 @@ from pipeline import beam_runner
 from pipeline.funnel import account, bottleneck
 from pipeline.options import from_record, recorded
 from pipeline.progress import shown
+from schemas.embedder import Bounds
 from transforms import digests, face_models, inputs, person_models, progress
 from transforms.cluster import ClusterIdentities, ClusterOptions, embedder_of, identities_part, people_part, state_of_faces
+from transforms.compare import KEPT, PASSING, Compared, CompareFaces, SurveyFaces, few, table_part
 from transforms.crops import CropOptions
 from transforms.extract import FOLDERS, ExtractChunks, ExtractOptions, close_examiners, name_chunk
 from transforms.failure import Failure, WrongUsage
@@ -105,10 +107,32 @@ def cluster(workdir: str, options: ClusterOptions, run: RunOptions) -> None:
     wanted = [identities_part(part, made_of, options, bounds) for part in faces.parts()]
     if _stands(identities, wanted, state):
         return
+    compared = compare(workdir, state, bounds, run)
     with shown("cluster", len(wanted), "parts"):
-        run.run(lambda pipeline: pipeline | beam.Create([workdir]) | ClusterIdentities(options, made_of))
+        run.run(lambda pipeline: pipeline | beam.Create([workdir]) | ClusterIdentities(options, made_of, compared))
     Parts(workdir, "people").commit({PHOTOS: [people_part(made_of, options, bounds)]}, state)
     identities.commit({PHOTOS: wanted}, state, recorded(options))
+
+
+def compare(workdir: str, state: dict[str, str], bounds: Bounds, run: RunOptions) -> Compared | None:
+    """Find which faces are alike, unless they are few enough for `ClusterIdentities` to do so. `state`: of faces and images."""
+    if few(workdir, embedder_of(workdir)):
+        for folder in (*KEPT, "cells"):
+            Parts(workdir, folder).discard()
+        return None
+    compared = Compared.of(workdir, bounds)
+    if all(_stands(Parts(workdir, folder), compared.parts(), state) for folder in KEPT):
+        return compared
+    with shown("compare", 3 * len(compared.blocks), "blocks"):
+        run.run(lambda pipeline: pipeline | beam.Create(compared.blocks)
+                | SurveyFaces(workdir, compared.state, bounds, compared.parts()))
+        run.run(lambda pipeline: pipeline | beam.Create(compared.blocks) | CompareFaces(workdir, compared.state, bounds))
+    Parts(workdir, "cells").commit({PHOTOS: [table_part(compared.state)]}, state)
+    for folder in KEPT:
+        Parts(workdir, folder).commit({PHOTOS: compared.parts()}, state)
+    for folder in PASSING:
+        Parts(workdir, folder).discard()
+    return compared
 
 
 def _stands(made: Parts, wanted: list[str], state: dict[str, str]) -> bool:

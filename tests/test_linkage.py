@@ -13,15 +13,17 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import squareform
 
 from schemas.embedder import Bounds, Embedder
-from transforms import linkage, similarity
-from transforms.cluster import ClusterOptions, identify
+from transforms import cells, face_models, linkage, similarity
+from transforms.cells import Cells
+from transforms.cluster import graph_of, identify
 from transforms.known import Known
-from transforms.linkage import Linkage, adopt, central_similarity, cluster_faces, exclusive_images, link, numbered
+from transforms.linkage import Graph, Linkage, adopt, central_similarity, cluster_faces, link, numbered
+from transforms.mates import exclusive_images, same_person_twice
 from transforms.scoring import bcubed
 from transforms.similarity import UNIT, Edges, on_grid, strong_edges
 
 BOUNDS = Bounds(same_person=0.5, strict_same_person=0.8, near_copy=0.95, outlier=0.4, margin=0.2, quality=0.3,
-                edge=0.22, join=0.12, adopt=0.15, small_join=0.6, origin="made up for tests")
+                crowding=1.0, growth=0.0, edge=0.22, join=0.12, adopt=0.15, small_join=0.6, origin="made up for tests")
 
 
 def crowd(people: int, each: int, dimensions: int, seed: int = 0, noise: float = 0.5) -> tuple[np.ndarray, list[str]]:
@@ -35,17 +37,25 @@ def crowd(people: int, each: int, dimensions: int, seed: int = 0, noise: float =
     return vectors.astype(np.float32), [f"person-{person}" for person in range(people) for _ in range(each)]
 
 
-def cluster(embeddings: np.ndarray, images: np.ndarray | None = None, exempt: np.ndarray | None = None,
-            face_ids: list[str] | None = None, bounds: Bounds = BOUNDS,
-            persons: np.ndarray | None = None, apart: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """`cluster_faces`; if nothing else is said, every face is alone in its image. Known persons are different people, unless
-    they are not `apart`."""
+def graph(embeddings: np.ndarray, images: np.ndarray | None = None, face_ids: list[str] | None = None,
+          bounds: Bounds = BOUNDS) -> Graph:
+    """If nothing else is said, every face is alone in its image."""
     count = len(embeddings)
-    return cluster_faces(embeddings, [f"face-{row:05d}" for row in range(count)] if face_ids is None else face_ids,
-                         np.arange(count) if images is None else images, bounds,
-                         np.zeros(count, bool) if exempt is None else exempt,
+    return Graph.of(embeddings, [f"face-{row:05d}" for row in range(count)] if face_ids is None else face_ids,
+                    np.arange(count) if images is None else images, bounds)
+
+
+def cluster(embeddings: np.ndarray, images: np.ndarray | None = None, face_ids: list[str] | None = None,
+            bounds: Bounds = BOUNDS, persons: np.ndarray | None = None, apart: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """`cluster_faces` of `graph`. Known persons are different people, unless they are not `apart`."""
+    return cluster_faces(graph(embeddings, images, face_ids, bounds), bounds,
                          unknown(embeddings) if persons is None else persons,
                          camps_of(unknown(embeddings) if persons is None or not apart else persons))
+
+
+def linked(faces: np.ndarray, half: np.ndarray, images: np.ndarray, edges: Edges) -> Graph:
+    """A graph of faces on the grid, [N, D]."""
+    return Graph(faces.astype(np.int16), half, images, Cells.one(faces.shape[1]), edges)
 
 
 def camps_of(persons: np.ndarray) -> csr_matrix:
@@ -68,7 +78,8 @@ def clusters_of(labels: np.ndarray) -> list[frozenset[int]]:
 
 
 def all_pairs(count: int) -> Edges:
-    return Edges(*np.triu_indices(count, 1))
+    first, second = np.triu_indices(count, 1)
+    return Edges(first, second, np.zeros(len(first), np.float32))
 
 
 # --- whole runs ---
@@ -85,7 +96,8 @@ def test_faces_of_a_picture_are_told_apart_where_all_vectors_share_a_mean():
     faces = pa.table({"face_id": [f"{image:032x}:{row // 60}" for row, image in enumerate(images)],
                       "image_key": [f"{image:032x}" for image in images],
                       "embedding": pa.FixedSizeListArray.from_arrays(raw.astype(np.float32).ravel(), 64)})
-    table = identify(faces, ClusterOptions(), Embedder("dlib", "raw", "0" * 64, "", 64), {}, Known())
+    bounds = face_models.bounds(Embedder("dlib", "raw", "0" * 64, "", 64))
+    table = identify(faces["face_id"].to_pylist(), graph_of(faces, bounds), bounds, {}, Known())
     names = dict(zip(table["face_id"].to_pylist(), table["identity"].to_pylist(), strict=True))
     assert all(names[f"{image:032x}:0"] != names[f"{image:032x}:1"] or names[f"{image:032x}:0"] is None for image in range(60))
 
@@ -147,11 +159,12 @@ def test_no_faces_one_face_and_the_same_face_many_times():
 
 
 @pytest.mark.parametrize("count", [12, 60])
-def test_faces_of_one_image_are_different_people_unless_exempt(count):
+def test_faces_of_one_image_are_different_people_unless_two_are_one_beyond_doubt(count):
     same = np.repeat(np.eye(8, dtype=np.float32)[:1], count, axis=0)
     one_image = np.zeros(count, int)
-    assert len(set(cluster(same, one_image)[0].tolist())) == count
-    assert len(set(cluster(same, one_image, np.ones(count, bool))[0].tolist())) == 1
+    doubt = Bounds(**{**BOUNDS.__dict__, "strict_same_person": 1.1})
+    assert len(set(cluster(same, one_image, bounds=doubt)[0].tolist())) == count
+    assert len(set(cluster(same, one_image)[0].tolist())) == 1
 
 
 def test_a_face_unlike_its_identity_belongs_to_nobody():
@@ -171,63 +184,47 @@ def test_vectors_with_a_large_common_mean_are_clustered_like_those_without():
     assert bcubed(cluster(common, images)[0], truth).f > 0.98
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"embeddings": np.eye(3, 8, dtype=np.float32)}, "2 face_ids, but 3 embeddings"),
-    ({"face_ids": ["a", "a"]}, "1 of 2 face_ids occur more than once"),
-    ({"embeddings": 2 * np.eye(2, 8, dtype=np.float32)}, "unit length, not of 2.0"),
-])
-def test_bad_input_is_refused(change, message):
-    with pytest.raises(ValueError, match=message):
-        cluster(**{"embeddings": np.eye(2, 8, dtype=np.float32), "face_ids": ["a", "b"], "images": np.arange(2),
-                   "exempt": np.zeros(2, bool), **change})
+def test_what_is_no_unit_vector_is_refused():
+    with pytest.raises(ValueError, match="unit length, not of 2.0"):
+        graph(2 * np.eye(2, 8, dtype=np.float32))
 
 
 @st.composite
 def albums(draw):
-    """Faces of a few people in images of up to three: embeddings, images, exempt."""
+    """Faces of a few people in images of up to three: embeddings, images."""
     people, each = draw(st.integers(1, 12)), draw(st.integers(1, 8))
     embeddings, _ = crowd(people, each, 16, draw(st.integers(0, 99)), draw(st.sampled_from([0.2, 0.8, 1.5])))
     count = len(embeddings)
-    images = np.array(draw(st.lists(st.integers(0, max(count // 2, 1)), min_size=count, max_size=count)))
-    exempt = np.isin(images, draw(st.lists(st.sampled_from(images.tolist()), max_size=2)))
-    return embeddings, images, exempt
+    return embeddings, np.array(draw(st.lists(st.integers(0, max(count // 2, 1)), min_size=count, max_size=count)))
 
 
 @settings(max_examples=50, deadline=None)
-@given(albums(), st.randoms(use_true_random=False), st.sampled_from([7, 64]))
-def test_rows_blocks_and_numbers_of_images_change_no_byte(album, random, block):
-    embeddings, images, exempt = album
-    face_ids = [f"face-{row:05d}" for row in range(len(images))]
-    labels, central = cluster(embeddings, images, exempt, face_ids)
-    rows = random.sample(range(len(images)), len(images))
+@given(albums(), st.sampled_from([7, 64]))
+def test_blocks_and_numbers_of_images_change_no_byte(album, block):
+    embeddings, images = album
+    labels, central = cluster(embeddings, images)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(linkage, "CHUNK", block)
-        patch.setattr(similarity.strong_edges, "__defaults__", (block,))
+        patch.setattr(cells, "NUMBERS", block)
+        patch.setattr(similarity.BestEdges.compare, "__defaults__", (block,))
         patch.setattr(similarity.Cohort.crowding, "__defaults__", (block,))
-        other, other_central = cluster(embeddings[rows], 1000 - images[rows], exempt[rows],
-                                       [face_ids[row] for row in rows])
-    assert other.tobytes() == labels[rows].tobytes()
-    assert other_central.tobytes() == central[rows].tobytes()
+        other, other_central = cluster(embeddings, 1000 - images)
+    assert other.tobytes() == labels.tobytes() and other_central.tobytes() == central.tobytes()
 
 
 @settings(max_examples=50, deadline=None)
 @given(albums())
 def test_no_small_identity_has_two_faces_of_an_image(album):
-    embeddings, images, exempt = album
-    labels, _ = cluster(embeddings, images, exempt)
+    embeddings, images = album
+    labels, _ = cluster(embeddings, images)
+    twice = same_person_twice(embeddings, images, BOUNDS.strict_same_person - 1e-3)
     for label in set(labels[labels >= 0].tolist()):
-        mates = images[(labels == label) & ~exempt]
+        mates = images[(labels == label) & ~twice]
         if (labels == label).sum() < 20:
             assert len(set(mates.tolist())) == len(mates)
 
 
 # --- the pieces ---
-
-
-def test_images_that_keep_faces_apart():
-    images, exempt = np.array([7, 3, 7, 3, 5, 9, 9]), np.array([False, False, False, True, False, True, True])
-    assert exclusive_images(images, exempt).tolist() == [0, -1, 0, -1, -1, -1, -1]
-    assert exclusive_images(images[:0], exempt[:0]).tolist() == []
 
 
 @pytest.mark.parametrize(("labels", "expected"), [
@@ -275,7 +272,7 @@ def test_on_a_fine_ladder_the_most_similar_merge_first(people, seed, edge, join)
     edges = strong_edges(faces, half, edge, 3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(linkage, "STEP", 1e-4)
-        label = link(faces, half, images, *nobody(faces), edges, join)
+        label = link(linked(faces, half, images, edges), *nobody(faces), join)
     assert clusters_of(label) == plain_linkage(scaled(faces, half), images, edges, join)
 
 
@@ -288,7 +285,7 @@ def test_with_every_edge_and_no_images_it_is_scipys_average_linkage(people, seed
     expected = fcluster(scipy_linkage(squareform(distance, checks=False), "average"), 2 - join, "distance")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(linkage, "STEP", 1e-4)
-        label = link(faces, half, np.full(len(faces), -1), *nobody(faces), all_pairs(len(faces)), join)
+        label = link(linked(faces, half, np.full(len(faces), -1), all_pairs(len(faces))), *nobody(faces), join)
     assert clusters_of(label) == clusters_of(expected)
 
 
@@ -297,7 +294,7 @@ def test_with_every_edge_and_no_images_it_is_scipys_average_linkage(people, seed
 def test_when_it_ends_nothing_is_left_to_merge(people, seed, edge, join):
     faces, half, images = some_faces(4 * people, seed)
     edges, similar = strong_edges(faces, half, edge, 4), scaled(faces, half)
-    label = link(faces, half, images, *nobody(faces), edges, join)
+    label = link(linked(faces, half, images, edges), *nobody(faces), join)
     for first, second in zip(label[edges.first], label[edges.second], strict=True):
         ours, theirs = np.flatnonzero(label == first), np.flatnonzero(label == second)
         mates = (images[ours][:, None] == images[theirs][None, :]) & (images[ours] >= 0)[:, None]
@@ -310,14 +307,16 @@ def test_when_it_ends_nothing_is_left_to_merge(people, seed, edge, join):
 def test_components_can_be_linked_apart(people, seed, edge):
     faces, half, images = some_faces(4 * people, seed)
     edges = strong_edges(faces, half, edge, 4)
-    whole = link(faces, half, images, *nobody(faces), edges, 0.1)
+    whole = link(linked(faces, half, images, edges), *nobody(faces), 0.1)
     graph = coo_matrix((np.ones(len(edges)), (edges.first, edges.second)), (len(faces), len(faces)))
     _, component = connected_components(graph, directed=False)
     for number in range(component.max() + 1):
         rows = np.flatnonzero(component == number)
         inside = component[edges.first] == number
-        part = Edges(np.searchsorted(rows, edges.first[inside]), np.searchsorted(rows, edges.second[inside]))
-        assert rows[link(faces[rows], half[rows], images[rows], *nobody(rows), part, 0.1)].tolist() == whole[rows].tolist()
+        part = Edges(np.searchsorted(rows, edges.first[inside]), np.searchsorted(rows, edges.second[inside]),
+                     edges.similarity[inside])
+        apart = link(linked(faces[rows], half[rows], images[rows], part), *nobody(rows), 0.1)
+        assert rows[apart].tolist() == whole[rows].tolist()
 
 
 @pytest.mark.parametrize(("size", "mates", "merged"), [(19, 1, False), (20, 1, True), (40, 2, True), (40, 3, False)])
@@ -326,7 +325,7 @@ def test_a_few_image_mates_are_tolerated_between_large_clusters(size, mates, mer
     faces = on_grid(np.repeat(two, size, axis=0))
     images = np.full(2 * size, -1)
     images[:mates] = images[size:size + mates] = np.arange(mates)
-    label = link(faces, np.zeros(2 * size, np.int64), images, *nobody(faces), all_pairs(2 * size), 0.8)
+    label = link(linked(faces, np.zeros(2 * size, np.int64), images, all_pairs(2 * size)), *nobody(faces), 0.8)
     assert (len(set(label.tolist())) == 1) == merged
 
 
@@ -335,7 +334,7 @@ def test_a_hub_takes_all_its_faces_in_few_rounds(monkeypatch):
     faces, half, rounds = on_grid(embeddings), np.zeros(400, np.int64), []
     merge = Linkage._merge
     monkeypatch.setattr(Linkage, "_merge", lambda self, pairs: (rounds.append(len(pairs.low)), merge(self, pairs))[1])
-    label = link(faces, half, np.full(400, -1), *nobody(faces), strong_edges(faces, half, 0.5, 16), 0.5)
+    label = link(linked(faces, half, np.full(400, -1), strong_edges(faces, half, 0.5, 16)), *nobody(faces), 0.5)
     assert len(set(label.tolist())) == 1
     assert len(rounds) < 60
 
@@ -358,7 +357,7 @@ def adopted(faces: np.ndarray, label: np.ndarray, images: np.ndarray | None = No
     count = len(faces)
     images = np.full(count, -1, np.int64) if images is None else images
     persons = unknown(faces) if persons is None else persons
-    return int(adopt(on_grid(faces), np.zeros(count, np.int64), images, persons, label, 0.3, 0.1)[-1])
+    return int(adopt(linked(on_grid(faces), np.zeros(count, np.int64), images, all_pairs(0)), persons, label, 0.3, 0.1)[-1])
 
 
 def test_a_lone_face_joins_whom_it_is_like_on_the_whole():
@@ -385,7 +384,8 @@ def test_of_two_lone_faces_of_one_image_the_more_similar_joins():
     nearer = lone_face(0.4)[0][-1:]
     both = np.concatenate([faces, nearer])
     images = np.array([-1] * 5 + [3, 3])
-    adopted = adopt(on_grid(both), np.zeros(7, np.int64), images, unknown(both), np.array([*label, 6]), 0.3, 0.1)
+    graph = linked(on_grid(both), np.zeros(7, np.int64), images, all_pairs(0))
+    adopted = adopt(graph, unknown(both), np.array([*label, 6]), 0.3, 0.1)
     assert adopted.tolist()[-2:] == [5, 0]
 
 

@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.builders import shot, unit
+from transforms.cells import Cells
 from transforms.cluster import summary
 from transforms.people import describe
+from transforms.similarity import on_grid
 
 
 @settings(max_examples=30, deadline=None)
@@ -20,7 +22,7 @@ def test_people_are_what_their_faces_are(whose):
     mean = {name: unit(sum(face for face, its in zip(faces, names, strict=True) if its == name)) for name in people}
     similarity = np.array([face @ mean[name] if name else 0 for face, name in zip(faces, names, strict=True)], np.float32)
     earlier = [name and name.replace("n", "old") for name in names]
-    table = describe(faces, similarity, names, earlier).to_pylist()
+    table = describe(on_grid(faces).astype(np.int16), Cells.one(faces.shape[1]), similarity, names, earlier).to_pylist()
     assert [row["identity"] for row in table] == people
     assert [row["earlier"] for row in table] == [name.replace("n", "old") for name in people]
     for row in table:
@@ -37,6 +39,7 @@ def test_people_are_what_their_faces_are(whose):
 def test_the_summary_names_the_two_most_alike():
     middle = {"a": [1, 0, 0], "b": [0.9, 0.436, 0], "c": [0, 0, 1]}
     faces = np.array([middle[name] for name in "aabbc"], np.float32)
-    told = summary(describe(faces, np.ones(5, np.float32), list("aabbc"), [None] * 5))
+    grid = on_grid(faces).astype(np.int16)
+    told = summary(describe(grid, Cells.one(3), np.ones(5, np.float32), list("aabbc"), [None] * 5))
     assert told == "3 identities, 1 of them of one face; the two most alike: a and b (cosine of their means 0.90)"
-    assert summary(describe(faces[:0], np.ones(0, np.float32), [], [])) == "0 identities"
+    assert summary(describe(grid[:0], Cells.one(3), np.ones(0, np.float32), [], [])) == "0 identities"

@@ -7,17 +7,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
+from schemas.embedder import Bounds
 from transforms import similarity
 from transforms.similarity import (
     GRID,
     UNIT,
     Cohort,
+    Mean,
     average_linkage,
-    centred,
     hash_order,
     on_grid,
     products,
     strong_edges,
+    without,
 )
 
 
@@ -33,6 +35,12 @@ def faces(count: int, dimensions: int = 8, seed: int = 0, people: int | None = N
     if people:
         vectors = 0.5 * vectors + 2 * random.standard_normal((people, dimensions))[random.integers(0, people, count)]
     return on_grid(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+
+
+def bounds(small_join: float, crowding: float = 1.0, growth: float = 0.0) -> Bounds:
+    return Bounds(same_person=0.5, strict_same_person=0.9, near_copy=0.95, outlier=0.4, margin=0.2, quality=0.3,
+                  crowding=crowding, growth=growth, edge=0.2, join=0.1, adopt=0.2, small_join=small_join,
+                  origin="made up for tests")
 
 
 def ids(count: int) -> list[str]:
@@ -64,11 +72,11 @@ def test_no_faces_and_one():
     for count in (0, 1):
         some = faces(count)
         images = np.arange(count)
-        cohort = Cohort.of(some, ids(count), images, *nobody(count), 0.5)
+        cohort = Cohort.of(some, images, count, bounds(0.5))
         assert cohort.crowding(some).tolist() == [0] * count
         assert len(strong_edges(some, np.zeros(count, np.int64), 0.1, 4)) == 0
         assert average_linkage(some, images, *nobody(count), 0.5).tolist() == [0] * count
-        assert np.array_equal(centred(some, images, 0.5), some)
+        assert Mean.of(some, images).shared(0.5) is None and np.array_equal(without(some, None), some)
 
 
 def test_hash_order_is_an_order_of_the_ids():
@@ -119,23 +127,24 @@ def plain_crowding(some: np.ndarray, cohort: Cohort) -> list[int]:
             own = -1
         others = [value for group in range(len(groups)) for value in similar[group] if group != own]
         others.sort(reverse=True)
-        taken = others[first:min(last, len(cohort.faces))]
-        half.append(int(np.rint(sum(taken) / (2 * len(taken)))) if taken else 0)
+        mean, tip = (sum(some) / len(some) if some else 0.0 for some in (others[first:last], others[similarity.TIP:first]))
+        half.append(int(np.rint((cohort.weight * mean + cohort.tail * (tip - mean) / similarity.STEPS) / 2)))
     return half
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(1, 60), st.integers(0, 999), st.sampled_from([0.3, 0.6, 0.9]), st.integers(1, 70))
-def test_crowding_is_that_of_the_definition_in_any_blocks(count, seed, least, block):
+@given(st.integers(1, 60), st.integers(0, 999), st.sampled_from([0.3, 0.6, 0.9]), st.integers(1, 70),
+       st.sampled_from([0.5, 1.0]), st.sampled_from([0.0, 0.5]), st.sampled_from([60, 10**6]))
+def test_crowding_is_that_of_the_definition_in_any_blocks(count, seed, least, block, crowding, growth, number):
     some = faces(count, 6, seed, people=9)
-    cohort = Cohort.of(some, ids(count), np.arange(count), *nobody(count), least)
+    cohort = Cohort.of(some, np.arange(count), number, bounds(least, crowding, growth))
     half = cohort.crowding(some, block)
     assert half.tolist() == plain_crowding(some, cohort)
 
 
 def test_crowding_of_a_whole_cohort():
     some = faces(2500, 16, people=300)
-    cohort = Cohort.of(some, ids(2500), np.arange(2500), *nobody(2500), 0.6)
+    cohort = Cohort.of(some[:similarity.COHORT], np.arange(similarity.COHORT), 2500, bounds(0.6))
     assert len(cohort.faces) == similarity.COHORT and cohort.ranks == (similarity.NEAREST, similarity.FARTHEST)
     assert cohort.crowding(some)[:20].tolist() == plain_crowding(some[:20], cohort)
 
@@ -145,7 +154,7 @@ def test_a_person_who_is_most_of_a_set_does_not_crowd_himself():
     middle = np.eye(64)[0]
     vectors = np.concatenate([middle + 0.1 * random.standard_normal((200, 64)), random.standard_normal((100, 64))])
     some = on_grid(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
-    half = Cohort.of(some, ids(300), np.arange(300), *nobody(300), 0.4).crowding(some) / UNIT
+    half = Cohort.of(some, np.arange(300), 300, bounds(0.4)).crowding(some) / UNIT
     assert half[:200].max() < 0.2
 
 
@@ -191,12 +200,19 @@ def raw_descriptors(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 def test_a_mean_that_all_share_is_taken_off():
     raw, images = raw_descriptors(400)
-    result = centred(raw, images, 0.62)
+    mean = Mean.of(raw, images).shared(0.62)
+    result = without(raw, mean)
     assert np.abs(result.mean(axis=0)).max() < 0.02 * GRID
-    assert np.allclose(np.linalg.norm(result, axis=1), GRID, atol=6)
-    assert np.array_equal(centred(result, images, 0.62), result)
+    assert np.allclose(np.linalg.norm(result.astype(float), axis=1), GRID, atol=6)
+    assert Mean.of(result, images).shared(0.62) is None
+
+
+def test_means_of_some_add_up_to_that_of_all():
+    raw, images = raw_descriptors(400)
+    added = Mean.of(raw[:100], images[:100]) + Mean.of(raw[100:], images[100:])
+    assert np.array_equal(added.shared(0.62), Mean.of(raw, images).shared(0.62))
 
 
 def test_likeness_of_people_in_different_images_is_no_shared_mean():
     one_person = on_grid(np.tile(np.eye(128)[0], (50, 1)))
-    assert np.array_equal(centred(one_person, np.full(50, -1), 0.62), one_person)
+    assert Mean.of(one_person, np.full(50, -1)).shared(0.62) is None

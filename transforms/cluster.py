@@ -18,15 +18,14 @@ from schemas.embedder import Bounds, Embedder
 from schemas.identity import IDENTITIES
 from schemas.table import vectors
 from transforms import digests, face_models, progress
+from transforms.compare import Compared
 from transforms.distinct import by_part, distinct_images, of_distinct
 from transforms.failure import Failure
 from transforms.known import CORRECTIONS, Known, known_digest, read_known
-from transforms.linkage import cluster_faces, exclusive_images
-from transforms.mates import same_person_twice
+from transforms.linkage import Graph, cluster_faces
 from transforms.naming import changes, name_clusters
 from transforms.parts import NotReady, Parts
 from transforms.people import describe
-from transforms.similarity import GRID, centred, on_grid
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def embedder_of(workdir: str) -> Embedder:
     return Embedder.from_json(schema.metadata[b"embedding_model"], schema.field("embedding").type.list_size)
 
 
-VERSION = 2
+VERSION = 3
 """Raised when the same faces and options give other identities."""
 
 
@@ -94,48 +93,40 @@ def earlier_names(workdir: str) -> dict[str, str]:
     return dict(zip(known["face_id"].to_pylist(), known["identity"].to_pylist(), strict=True))
 
 
-def identify(faces: pa.Table, options: ClusterOptions, embedder: Embedder, earlier: dict[str, str], known: Known) -> pa.Table:
-    """`faces` (face_id, image_key, embedding), one row a face, to the table of `identities`, same order.
+def graph_of(faces: pa.Table, bounds: Bounds) -> Graph:
+    """The graph of `faces` (face_id, image_key, embedding), one row a face, in that order."""
+    images = np.unique(faces["image_key"].to_numpy(zero_copy_only=False), return_inverse=True)[1]
+    return Graph.of(vectors(faces["embedding"]), faces["face_id"].to_pylist(), images, bounds)
+
+
+def identify(face_ids: list[str], graph: Graph, bounds: Bounds, earlier: dict[str, str], known: Known) -> pa.Table:
+    """The table of `identities` of the faces of a graph, same order.
 
     Raises Failure where a correction joins people who are known to be two."""
-    bounds = face_models.bounds(embedder)
-    if options.join is not None:
-        bounds = dataclasses.replace(bounds, join=options.join)
-    embeddings = vectors(faces["embedding"]).astype(np.float32)
-    images = np.unique(faces["image_key"].to_numpy(zero_copy_only=False), return_inverse=True)[1]
-    face_ids = faces["face_id"].to_pylist()
-    exempt = exempt_of(embeddings, images, bounds)
-    used = np.array([face not in known.excluded for face in face_ids], bool)
-    rows = np.flatnonzero(used)
-    place = {face_ids[row]: at for at, row in enumerate(rows.tolist())}
-    persons = np.array([known.person.get(face, -1) for face in place], np.int64)
-    said = [(at, camp) for face, at in place.items() for camp in known.camps.get(face, ())]
+    rows = np.array([row for row, face in enumerate(face_ids) if face not in known.excluded], np.int64)
+    concerned = known.person.keys() | known.camps.keys() | {face for faces in known.merged for face in faces}
+    place = {face_ids[row]: at for at, row in enumerate(rows.tolist()) if face_ids[row] in concerned}
+    persons = np.full(len(rows), -1)
+    for face in place.keys() & known.person.keys():
+        persons[place[face]] = known.person[face]
+    said = [(place[face], camp) for face, its in known.camps.items() if face in place for camp in its]
     camps = scipy.sparse.csr_matrix((np.ones(len(said), np.int64), tuple(np.array(said, np.int64).reshape(-1, 2).T)),
-                                    (len(place), 1 + max((camp for _, camp in said), default=0)))
+                                    (len(rows), 1 + max((camp for _, camp in said), default=0)))
     merged = [np.array([place[face] for face in faces if face in place], np.int64) for faces in known.merged]
     labels, similarity = np.full(len(face_ids), -1), np.zeros(len(face_ids), np.float32)
-    labels[rows], similarity[rows] = cluster_faces(embeddings[rows], list(place), images[rows], bounds, exempt[rows], persons,
-                                                   camps, merged)
-    names = name_clusters(labels, face_ids, earlier, _given(labels[rows], list(place), known))
-    return pa.table({"face_id": faces["face_id"].combine_chunks(), "identity": pa.array(names, pa.string()),
+    labels[rows], similarity[rows] = cluster_faces(graph.of_rows(rows), bounds, persons, camps, merged)
+    given = _given({face: int(labels[rows[at]]) for face, at in place.items()}, known)
+    names = name_clusters(labels, face_ids, earlier, given)
+    return pa.table({"face_id": face_ids, "identity": pa.array(names, pa.string()),
                      "centroid_similarity": pa.array(similarity, pa.float32())}, schema=IDENTITIES)
 
 
-def exempt_of(embeddings: np.ndarray, images: np.ndarray, bounds: Bounds) -> np.ndarray:
-    """bool [N]: `same_person_twice`, of vectors without a mean that all share: with it, the faces of any picture would be one
-    person. On 20 thousand generated faces of 128 numbers, whose mean has a length of 0.92, that is so for 98 % of them.
-
-    embeddings: float32 [N, D], unit rows; images: int [N], the same number for the faces of one image."""
-    mates = exclusive_images(images, np.zeros(len(images), bool))
-    faces = centred(on_grid(embeddings), mates, bounds.small_join)
-    return same_person_twice(faces / np.float32(GRID), images, bounds.strict_same_person)
-
-
-def _given(labels: np.ndarray, face_ids: list[str], known: Known) -> dict[int, str]:
-    """Label -> the name that its person has beforehand. Raises Failure where people who are said to be two have one label."""
+def _given(labels: dict[str, int], known: Known) -> dict[int, str]:
+    """Label -> the name that its person has beforehand, from the labels of faces of whom something is said. Raises Failure
+    where people who are said to be two have one label."""
     person_of: dict[tuple[int, int], str] = {}
     given: dict[int, str] = {}
-    for label, face in zip(labels.tolist(), face_ids, strict=True):
+    for face, label in labels.items():
         for camp in known.camps.get(face, ()):
             if known.one[person_of.setdefault((label, camp), face)] != known.one[face]:
                 raise Failure(f"{CORRECTIONS} merges the people of {face} and {person_of[label, camp]}, who are said to be "
@@ -148,27 +139,25 @@ def _given(labels: np.ndarray, face_ids: list[str], known: Known) -> dict[int, s
 class ClusterFaces(beam.DoFn):
     """All faces of a work directory at once."""
 
-    def __init__(self, options: ClusterOptions, state: str) -> None:
-        self.options, self.state = options, state
+    def __init__(self, options: ClusterOptions, state: str, compared: Compared | None) -> None:
+        self.options, self.state, self.compared = options, state, compared
 
     def process(self, workdir: str) -> Iterator[str]:
-        faces = Parts(workdir, "faces").read_all(["face_id", "image_key", "embedding"])
-        distinct = of_distinct(faces, distinct_images(workdir, ["image_key"])).sort_by("face_id")
-        known = read_known(workdir, self.options.identities, Parts(workdir, "images").read_all(["uri", "image_key"]),
-                           distinct["face_id"].to_pylist())
+        bounds = bounds_of(workdir, self.options)
+        faces, graph = self.compared.graph(workdir) if self.compared else whole_graph(workdir, bounds)
+        face_ids = faces["face_id"].to_pylist()
+        known = read_known(workdir, self.options.identities, face_ids)
         for why, said in sorted(known.ignored.items()):
             progress.tell(f"{said[0]} and {len(said) - 1} others are not used: {why}" if len(said) > 1 else
                           f"{said[0]} is not used: {why}")
         earlier = earlier_names(workdir)
-        identities = identify(distinct, self.options, embedder_of(workdir), earlier, known)
+        identities = identify(face_ids, graph, bounds, earlier, known)
         for line in changes(identities, earlier):
             progress.tell(line)
-        people = describe(vectors(distinct["embedding"]).astype(np.float32), identities["centroid_similarity"].to_numpy(),
-                          identities["identity"].to_pylist(),
-                          [earlier.get(face) for face in identities["face_id"].to_pylist()])
+        people = describe(graph.faces, graph.cells, identities["centroid_similarity"].to_numpy(),
+                          identities["identity"].to_pylist(), [earlier.get(face) for face in face_ids])
         progress.tell(summary(people))
-        rows_of = by_part(identities.append_column("part", distinct["part"]))
-        bounds = face_models.bounds(embedder_of(workdir))
+        rows_of = by_part(identities.append_column("part", faces["part"]))
         Parts(workdir, "people").write(people_part(self.state, self.options, bounds), people)
         for part in Parts(workdir, "faces").parts():
             name = identities_part(part, self.state, self.options, bounds)
@@ -178,6 +167,19 @@ class ClusterFaces(beam.DoFn):
             yield name
 
 
+def whole_graph(workdir: str, bounds: Bounds) -> tuple[pa.Table, Graph]:
+    """face_id and part of each face of a work directory, and the graph of these faces: of no more than one cell holds."""
+    faces = Parts(workdir, "faces").read_all(["face_id", "image_key", "embedding"])
+    distinct = of_distinct(faces, distinct_images(workdir, ["image_key"])).sort_by("face_id")
+    return distinct.select(["face_id", "part"]), graph_of(distinct, bounds)
+
+
+def bounds_of(workdir: str, options: ClusterOptions) -> Bounds:
+    """The bounds of a work directory's embedder, as far as the options leave them. Raises NotReady."""
+    bounds = face_models.bounds(embedder_of(workdir))
+    return bounds if options.join is None else dataclasses.replace(bounds, join=options.join)
+
+
 @dataclass
 class ClusterIdentities(beam.PTransform):
     """Work directories become parts of identities."""
@@ -185,6 +187,8 @@ class ClusterIdentities(beam.PTransform):
     options: ClusterOptions
     state: str
     """`state_of_faces`, which names what is made."""
+    compared: Compared | None = None
+    """Where the faces were compared beforehand, because there are more than one cell holds."""
 
     def expand(self, workdirs: beam.PCollection[str]) -> beam.PCollection[str]:
-        return workdirs | "Cluster" >> beam.ParDo(ClusterFaces(self.options, self.state))
+        return workdirs | "Cluster" >> beam.ParDo(ClusterFaces(self.options, self.state, self.compared))

@@ -31,8 +31,9 @@ def of_distinct(rows: pa.Table, images: pa.Table) -> pa.Table:
 
 def by_part(rows: pa.Table) -> dict[str, pa.Table]:
     """Part -> its rows, in their order: one pass, however many parts there are."""
-    parts, part_of = np.unique(rows["part"].to_numpy(zero_copy_only=False).astype(str), return_inverse=True)
+    coded = rows["part"].combine_chunks().dictionary_encode()
+    part_of = coded.indices.to_numpy()
     order = np.argsort(part_of, kind="stable")
-    ends = np.cumsum(np.bincount(part_of, minlength=len(parts)))
+    ends = np.cumsum(np.bincount(part_of, minlength=len(coded.dictionary)))
     return {part: rows.take(pa.array(order[start:end])) for part, (start, end) in
-            zip(parts.tolist(), pairwise([0, *ends.tolist()]), strict=True)}
+            zip(coded.dictionary.to_pylist(), pairwise([0, *ends.tolist()]), strict=True)}

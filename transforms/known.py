@@ -23,7 +23,7 @@ from scipy.cluster.hierarchy import DisjointSet
 from transforms import digests
 from transforms.failure import Failure
 from transforms.manifests import read_rows
-from transforms.parts import filesystem, get, join
+from transforms.parts import Parts, filesystem, get, join
 from transforms.pictures import EXTENSIONS
 from transforms.plain import as_text, is_text
 
@@ -77,16 +77,19 @@ class _Faces:
         return faces[0]
 
 
-def read_known(workdir: str, identities: str | None, images: pa.Table, face_ids: list[str]) -> Known:
+def read_known(workdir: str, identities: str | None, face_ids: list[str]) -> Known:
     """All that is said of a work directory's faces. Raises Failure where a file cannot be read or contradicts itself.
 
-    `identities`: URL of a folder or a file, see above; `images`: uri and image_key of every image, copies too."""
-    known, faces = Known(), _Faces(images, face_ids)
+    `identities`: URL of a folder or a file, see above."""
+    corrections = list(_corrections(workdir))
+    if not identities and not corrections:
+        return Known()
+    known, faces = Known(), _Faces(Parts(workdir, "images").read_all(["uri", "image_key"]), face_ids)
     named: dict[str, list[str]] = {}
     for name, said in _names(identities) if identities else ():
         named.setdefault(name, []).extend(_found(known, faces, [said]))
     camps = [(str(identities), list(named.values()))]
-    for where, line in _corrections(workdir):
+    for where, line in corrections:
         match line if isinstance(line, dict) and len(line) == 1 else None:
             case {"exclude": [*some]}:
                 known.excluded.update(_found(known, faces, some))

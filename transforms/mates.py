@@ -9,7 +9,8 @@ import numpy as np
 def same_person_twice(embeddings: np.ndarray, images: np.ndarray, strict_same_person: float) -> np.ndarray:
     """bool [N]: the face's image has two faces that are one person beyond doubt (mirror, collage, picture on a wall).
 
-    `embeddings`: float [N, D], unit rows; `images`: int [N], the same number for faces of one image.
+    `embeddings`: [N, D], unit rows, or all of another length where the bound is in squares of it; `images`: int [N], the same
+    number for faces of one image.
     Known from faces alone, before clustering (design, "Pairing, exactly")."""
     order = np.argsort(images, kind="stable")
     starts = np.flatnonzero(np.diff(images[order], prepend=images[order][:1] - 1))
@@ -18,6 +19,17 @@ def same_person_twice(embeddings: np.ndarray, images: np.ndarray, strict_same_pe
         mates = order[start:end]
         if len(mates) > 1:
             cosines = embeddings[mates].astype(np.float64) @ embeddings[mates].astype(np.float64).T
-            np.fill_diagonal(cosines, -1)
+            np.fill_diagonal(cosines, -np.inf)
             twice[mates] = bool((cosines > strict_same_person).any())
     return twice
+
+
+def exclusive_images(images: np.ndarray, exempt: np.ndarray) -> np.ndarray:
+    """Numbers int64 [N], the same for faces of one image that must be different people; -1 for a face that excludes
+    nobody."""
+    candidates = np.flatnonzero(~exempt)
+    _, image, count = np.unique(images[candidates], return_inverse=True, return_counts=True)
+    mated = candidates[count[image] > 1]
+    exclusive = np.full(len(images), -1, np.int64)
+    exclusive[mated] = np.unique(images[mated], return_inverse=True)[1]
+    return exclusive

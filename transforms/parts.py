@@ -139,6 +139,27 @@ class Parts:
         pq.write_table(table, buffer, compression="zstd", row_group_size=row_group)
         put(self.part_url(part), buffer.getvalue())
 
+    def write_groups(self, part: str, tables: Sequence[pa.Table]) -> None:
+        """Put one part of a row group for each table, for a while and for readers of single groups: not compressed."""
+        buffer = io.BytesIO()
+        if tables:
+            with pq.ParquetWriter(buffer, tables[0].schema, compression="none", use_dictionary=False,
+                                  write_statistics=False) as writer:
+                for table in tables:
+                    writer.write_table(table, len(table))
+        put(self.part_url(part), buffer.getvalue())
+
+    def read_groups(self, part: str, numbers: Sequence[int]) -> pa.Table:
+        """Some row groups of a part."""
+        fs, path = filesystem(self.part_url(part))
+        with fs.open(path, "rb") as opened:
+            return pq.ParquetFile(opened).read_row_groups(list(numbers))
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each part that is there, in the ledger or not. One listing."""
+        fs, path = filesystem(self.url)
+        return {posixpath.basename(found["name"]): found["size"] for found in fs.ls(path, detail=True)}
+
     def read(self, part: str, columns: list[str] | None = None) -> pa.Table:
         return pq.read_table(io.BytesIO(get(self.part_url(part))), columns=columns)
 
@@ -154,6 +175,12 @@ class Parts:
             table = file.read_row_groups(groups.tolist())
         read_starts = np.cumsum([0, *(sizes[group] for group in groups)])
         return table.take(pa.array(read_starts[np.searchsorted(groups, group_of)] + np.asarray(rows) - starts[group_of]))
+
+    def rows(self, part: str) -> int:
+        """How many rows a part has."""
+        fs, path = filesystem(self.part_url(part))
+        with fs.open(path, "rb") as opened:
+            return pq.ParquetFile(opened).metadata.num_rows
 
     def schema(self, part: str) -> pa.Schema:
         return pq.read_schema(io.BytesIO(get(self.part_url(part))))
@@ -226,6 +253,13 @@ class Parts:
             remove(self.part_url(part))
 
 
+    def discard(self) -> None:
+        """Remove the folder and all that is in it, if it is there."""
+        fs, path = filesystem(self.url)
+        with contextlib.suppress(FileNotFoundError):
+            fs.rm(path, recursive=True)
+
+
 def places(parts: np.ndarray) -> np.ndarray:
     """The place of each row in its part, int64 [rows], from the part of each row of `read_all`."""
     starts = np.flatnonzero(np.concatenate([[True], parts[1:] != parts[:-1]])) if len(parts) else np.zeros(0, np.int64)
@@ -240,5 +274,6 @@ def state_of(*sources: Parts) -> dict[str, str]:
 
 MADE_BY = {"images": "extract", "faces": "extract", "crops": "extract", "rejects": "extract", "identities": "cluster",
            "people": "cluster",
+           "grid": "cluster", "cells": "cluster", "crowding": "cluster", "edges": "cluster",
            "drafts": "pair", "splits": "pair", "samples": "pair", "shards": "write"}
 """Folder -> the command that makes it."""

@@ -1,0 +1,137 @@
+"""Faces compared in blocks and regions, on Beam, against the same in one process."""
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline import stages
+from pipeline.stages import RunOptions
+from schemas.table import vectors
+from tests.builders import EMBEDDER, make_workdir, party
+from transforms import cells, compare, face_models
+from transforms.cells import neighbours
+from transforms.cluster import ClusterOptions, graph_of
+from transforms.compare import KEPT, PASSING, Compared
+from transforms.linkage import MOST
+from transforms.parts import Parts
+from transforms.similarity import Edges
+
+PHOTOS = party(40, 40)
+BOUNDS = face_models.bounds(EMBEDDER)
+
+
+@pytest.fixture
+def workdir(tmp_path, monkeypatch) -> str:
+    """Some 200 faces that are too many for one cell, in blocks of a few parts."""
+    monkeypatch.setattr(compare, "WHOLE", 0)
+    monkeypatch.setattr(compare, "BLOCK_BYTES", 40_000)
+    return make_workdir(tmp_path, PHOTOS)
+
+
+def small_cells(monkeypatch) -> None:
+    monkeypatch.setattr(cells, "CELL", 24)
+    monkeypatch.setattr(cells, "REGION", 4)
+    monkeypatch.setattr(cells, "SEARCH", 2)
+
+
+def run(workdir: str) -> dict[str, str | None]:
+    """face_id -> identity."""
+    stages.cluster(workdir, ClusterOptions(), RunOptions())
+    rows = Parts(workdir, "identities").read_all().to_pylist()
+    return {row["face_id"]: row["identity"] for row in rows}
+
+
+def bytes_of(workdir: str, *folders: str) -> dict[str, bytes]:
+    return {f"{folder}/{file.name}": file.read_bytes() for folder in folders
+            for file in Path(workdir, folder).glob("*.parquet")}
+
+
+def equal(one: Edges, other: Edges) -> bool:
+    return all(np.array_equal(*pair) for pair in zip(vars(one).values(), vars(other).values(), strict=True))
+
+
+def faces_of(workdir: str, compared: Compared) -> pa.Table:
+    """The rows of faces in the order of the blocks."""
+    return pa.concat_tables([Parts(workdir, "faces").read(part, ["face_id", "image_key", "embedding"])
+                             for block in compared.blocks for part in block.parts])
+
+
+def test_one_cell_gives_what_one_process_gives(workdir, monkeypatch):
+    monkeypatch.setattr(cells, "CELL", 1 << 40)  # so that no centre is drawn
+    blocks = run(workdir)
+    compared = Compared.of(workdir, BOUNDS)
+    found, graph = compared.graph(workdir)
+    whole = graph_of(faces_of(workdir, compared), BOUNDS)
+    assert len(compared.blocks) > 4 and found["face_id"].to_pylist() == faces_of(workdir, compared)["face_id"].to_pylist()
+    for ours, theirs in ((graph.faces, whole.faces), (graph.half, whole.half)):
+        assert np.array_equal(ours, theirs)
+    assert np.array_equal(graph.images[:, None] == graph.images, whole.images[:, None] == whole.images)
+    assert equal(graph.edges, whole.edges) and len(whole.edges) > 200
+    shutil.rmtree(Path(workdir, "identities"))
+    monkeypatch.setattr(compare, "WHOLE", 10_000)
+    assert run(workdir) == blocks
+    assert len(set(blocks.values())) == 40
+
+
+def test_edges_are_those_inside_cells_wherever_the_faces_lie(workdir, monkeypatch):
+    small_cells(monkeypatch)
+    run(workdir)
+    _, graph = Compared.of(workdir, BOUNDS).graph(workdir)
+    assert len(graph.cells) > 8 and len(graph.cells.heads) > 2
+    assert equal(graph.edges, neighbours(graph.cells, graph.faces, graph.half, BOUNDS.edge, MOST))
+    plain = vectors(faces_of(workdir, Compared.of(workdir, BOUNDS))["embedding"])
+    assert np.allclose(graph.faces / 4000, plain, atol=2e-4)
+
+
+def test_the_same_faces_give_the_same_bytes_and_are_compared_once(workdir, tmp_path, monkeypatch):
+    small_cells(monkeypatch)
+    other = shutil.copytree(workdir, tmp_path / "other")
+    run(workdir)
+    run(str(other))
+    assert bytes_of(workdir, *KEPT, "cells", "identities") == bytes_of(str(other), *KEPT, "cells", "identities")
+    assert not any(Path(workdir, folder).exists() for folder in PASSING)
+    before = {file: file.stat().st_mtime_ns for file in Path(workdir, "edges").iterdir()}
+    stages.cluster(workdir, ClusterOptions(join=0.3), RunOptions())
+    assert {file: file.stat().st_mtime_ns for file in Path(workdir, "edges").iterdir()} == before
+
+
+def test_a_picture_that_lies_in_several_parts_counts_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(compare, "WHOLE", 0)
+    monkeypatch.setattr(compare, "BLOCK_BYTES", 40_000)
+    small_cells(monkeypatch)
+    workdir = make_workdir(tmp_path, PHOTOS)
+    images, faces, crops = (Parts(workdir, name) for name in ("images", "faces", "crops"))
+    again = images.parts()[0]
+    copied = images.read(again)
+    copied = copied.set_column(copied.schema.get_field_index("uri"), "uri",
+                               pa.array([f"zz/{uri}" for uri in copied["uri"].to_pylist()]))
+    once = run(workdir)
+    for folder, table in ((images, copied), (faces, faces.read(again)), (crops, crops.read(again))):
+        folder.write("copy.parquet", table)
+        folder.commit({"photos": [*folder.parts(), "copy.parquet"]}, options=folder.options())
+    rejects = Parts(workdir, "rejects")
+    rejects.write("copy.parquet", rejects.read(again))
+    rejects.commit({"photos": [*rejects.parts(), "copy.parquet"]}, options=rejects.options())
+    assert run(workdir) == once
+    assert Parts(workdir, "identities").read_all()["face_id"].to_pylist().count(min(once)) == 1
+
+
+def test_a_set_that_has_become_small_leaves_nothing_behind(workdir, monkeypatch):
+    small_cells(monkeypatch)
+    many = run(workdir)
+    monkeypatch.setattr(compare, "WHOLE", 10_000)
+    shutil.rmtree(Path(workdir, "identities"))
+    assert run(workdir).keys() == many.keys()
+    assert not any(Path(workdir, folder).exists() for folder in (*KEPT, "cells"))
+
+
+def test_blocks_hold_all_parts_in_their_order(workdir):
+    blocks = compare.blocks(workdir)
+    assert [part for block in blocks for part in block.parts] == Parts(workdir, "faces").parts()
+    assert [block.number for block in blocks] == list(range(len(blocks)))
+    sizes = Parts(workdir, "faces").sizes()
+    assert all(sum(sizes[part] for part in block.parts) <= 40_000 or len(block.parts) == 1 for block in blocks)
