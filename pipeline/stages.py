@@ -21,7 +21,7 @@ from transforms.crops import CropOptions
 from transforms.extract import FOLDERS, ExtractChunks, ExtractOptions, close_examiners, name_chunk
 from transforms.failure import Failure, WrongUsage
 from transforms.pair import PairOptions, ProposeSamples, drafts_part
-from transforms.parts import NotReady, Parts, get, join, places, remove, size_of, state_of
+from transforms.parts import NotReady, Parts, get, join, remove, size_of, state_of
 from transforms.shards import Shard, plan
 from transforms.split import AssignSplits, grouped, samples_part, splits_part
 from transforms.write import WriteOptions, WriteShards, shard_part
@@ -172,8 +172,9 @@ def write(workdir: str, output: str, options: WriteOptions, run: RunOptions) -> 
     samples, written = Parts(workdir, "samples"), Parts(workdir, "shards")
     samples.check_made_from(Parts(workdir, "images"), Parts(workdir, "crops"), Parts(workdir, "identities"))
     crops = from_record(CropOptions, Parts(workdir, "crops").options())
-    table = samples.read_all(["key", "split", "target", "references"])
-    shards = plan(shard_columns(table), sample_pixels(table, options, crops), options.shard_bytes)
+    table = pa.concat_tables([in_short(samples.read(part, ["key", "split", "target", "references"]), part, options, crops)
+                              for part in samples.parts()])
+    shards = plan(table, options.shard_bytes)
     wanted = [shard_part(shard, output) for shard in shards]
     state = {**state_of(samples), "output": output, "options": digests.of(recorded(options))}
     if (_stands(written, wanted, state) and size_of(join(output, "dataset.json")) is not None
@@ -196,17 +197,13 @@ def _is_whole(output: str, shard: Shard, written: Parts) -> bool:
             and size_of(join(output, f"{shard.path}.parquet")) is not None)
 
 
-def shard_columns(samples: pa.Table) -> pa.Table:
-    """key, split, references (their count), part, row of each sample."""
-    return pa.table({"key": samples["key"], "split": samples["split"], "part": samples["part"],
-                     "references": pc.list_value_length(samples["references"]),
-                     "row": pa.array(places(samples["part"].to_numpy(zero_copy_only=False)))})
-
-
-def sample_pixels(samples: pa.Table, options: WriteOptions, crops: CropOptions) -> np.ndarray:
-    """About how many pixels each sample's pictures have as they are written, float64 [rows]."""
-    sizes = []
-    for target, references in zip(samples["target"].to_pylist(), samples["references"].to_pylist(), strict=True):
-        shrink = min(1, options.target_size / max(target["width"], target["height"]))
-        sizes.append(target["width"] * target["height"] * shrink ** 2 + len(references) * crops.ref_size ** 2)
-    return np.array(sizes, np.float64)
+def in_short(samples: pa.Table, part: str, options: WriteOptions, crops: CropOptions) -> pa.Table:
+    """key, split, references (their count), part, row of each sample of a part, and about how many pixels its pictures have as
+    they are written: no more of many samples is held at once."""
+    size = [pc.struct_field(samples["target"], name).to_numpy().astype(np.float64) for name in ("width", "height")]
+    shrink = np.minimum(1, options.target_size / np.maximum(*size))
+    references = pc.list_value_length(samples["references"])
+    pixels = size[0] * size[1] * shrink ** 2 + references.to_numpy() * crops.ref_size ** 2
+    whence = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(samples)), pa.int32()), pa.array([part]))
+    return pa.table({"key": samples["key"], "split": samples["split"], "part": whence, "references": references,
+                     "row": pa.array(np.arange(len(samples))), "pixels": pixels})

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transforms import cells, similarity
+from transforms import cells, digests, similarity
 from transforms.cells import Cells, best_of_cells, by_cell, is_centre, neighbours
 from transforms.similarity import UNIT, on_grid, products
 
@@ -30,11 +30,10 @@ def test_cells_of_a_face_are_its_most_similar_centres(count, seed, spill, block)
     centres, half = some_faces(count, seed)
     faces, _ = some_faces(50, seed + 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cells, "SPILL", spill)
         patch.setattr(cells, "REGION", 5)
         patch.setattr(cells, "SEARCH", 8)  # all regions
         patch.setattr(cells, "ROWS", block)
-        table = Cells.around(centres.astype(np.float32), half)
+        table = Cells.around(centres.astype(np.float32), half, spill)
         found = table.nearest(faces)
     assert sorted(map(tuple, table.centres.astype(int).tolist())) == sorted(map(tuple, centres.tolist()))
     similar = scaled(faces, table.centres, table.half)
@@ -45,7 +44,7 @@ def test_cells_of_a_face_are_its_most_similar_centres(count, seed, spill, block)
 
 def test_regions_hold_their_cells_in_a_row(monkeypatch):
     monkeypatch.setattr(cells, "REGION", 4)
-    table = Cells.around(*((part := some_faces(60, 3))[0].astype(np.float32), part[1]))
+    table = Cells.around(*((part := some_faces(60, 3))[0].astype(np.float32), part[1], 4))
     region = table.region(np.arange(60))
     assert region.min() == 0 and (np.diff(region) >= 0).all() and region.max() < len(table.heads)
     nearest = products(table.centres, table.heads).argmax(axis=1)
@@ -67,9 +66,8 @@ def test_few_faces_are_in_one_cell():
 def test_neighbours_are_the_best_of_those_that_share_a_cell(count, seed, least, most, centres, largest):
     faces, half = some_faces(count, seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cells, "SPILL", 2)
         patch.setattr(similarity, "WAITING", 20)
-        table = Cells.around(faces[:centres].astype(np.float32), half[:centres])
+        table = Cells.around(faces[:centres].astype(np.float32), half[:centres], 2)
         member = table.nearest(faces)
         edges = neighbours(table, faces, half, least, most)
     similar = scaled(faces, faces, half) - half[:, None]
@@ -86,6 +84,7 @@ def test_neighbours_are_the_best_of_those_that_share_a_cell(count, seed, least, 
 def test_a_cell_that_is_too_large_is_split_and_neighbours_still_meet(monkeypatch):
     monkeypatch.setattr(cells, "CELL", 30)
     monkeypatch.setattr(cells, "LARGEST", 100)
+    monkeypatch.setattr(cells, "SPILL", 4)
     random = np.random.default_rng(0)
     people = np.repeat(random.standard_normal((150, 32)), 4, axis=0) + 0.2 * random.standard_normal((600, 32))
     faces = on_grid(people / np.linalg.norm(people, axis=1, keepdims=True)).astype(np.int16)
@@ -116,5 +115,8 @@ def test_the_best_two_are_those_of_all_that_share_a_cell(ours, theirs, seed, num
 
 
 def test_centres_are_a_fixed_share_of_all_faces():
-    drawn = [is_centre(f"{number:032x}:0") for number in range(200_000)]
-    assert sum(drawn) == pytest.approx(200_000 * cells.SPILL / cells.CELL, rel=0.15)
+    names = [digests.of(f"{number:032x}:0") for number in range(200_000)]
+    many, few = ([is_centre(name, spill) for name in names] for spill in (cells.SPILL, cells.SPILL_OF_MANY))
+    assert sum(many) == pytest.approx(200_000 * cells.SPILL / cells.CELL, rel=0.1)
+    assert sum(few) == pytest.approx(200_000 * cells.SPILL_OF_MANY / cells.CELL, rel=0.1)
+    assert all(one for one, other in zip(many, few, strict=True) if other)

@@ -34,6 +34,7 @@ def workdir(tmp_path, monkeypatch) -> str:
 
 def small_cells(monkeypatch) -> None:
     monkeypatch.setattr(cells, "CELL", 24)
+    monkeypatch.setattr(cells, "SPILL", 4)
     monkeypatch.setattr(cells, "REGION", 4)
     monkeypatch.setattr(cells, "SEARCH", 2)
 

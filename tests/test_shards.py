@@ -12,16 +12,16 @@ from transforms import digests
 from transforms.shards import BYTES_PER_PIXEL, npz, plan, write_members
 
 
-def samples(count: int, references: int = 2, split: str = "train") -> pa.Table:
+def samples(count: int, references: int = 2, split: str = "train", pixels: float = 1.0) -> pa.Table:
     return pa.table({"key": [digests.of(n) for n in range(count)], "split": [split] * count,
-                     "references": [references] * count, "part": ["p"] * count, "row": list(range(count))})
+                     "references": [references] * count, "part": ["p"] * count, "row": list(range(count)),
+                     "pixels": np.full(count, pixels)})
 
 
 def test_one_sample_more_moves_no_other():
     def places(count: int) -> dict[int, str]:
-        pixels = np.full(count, 1000.0)
-        return {row: shard.path for shard in plan(samples(count), pixels, int(130 * 1000 * BYTES_PER_PIXEL))
-                for _, row in shard.rows}
+        shards = plan(samples(count, pixels=1000), int(130 * 1000 * BYTES_PER_PIXEL))
+        return {row: shard.path for shard in shards for _, row in shard.rows}
 
     before, after = places(1000), places(1001)
     assert len(before) == 1000 and all(after[row] == path for row, path in before.items())
@@ -30,14 +30,14 @@ def test_one_sample_more_moves_no_other():
 
 def test_configs_and_splits_have_shards_of_their_own_sorted_by_key():
     table = pa.concat_tables([samples(5), samples(5, 3), samples(5, 3, "val")])
-    shards = plan(table, np.ones(15), 10 ** 9)
+    shards = plan(table, 10 ** 9)
     assert [shard.path for shard in shards] == ["refs-2/train-000000", "refs-3/train-000000", "refs-3/val-000000"]
     keys = table["key"].to_pylist()
     assert all([keys[row] for _, row in shard.rows] == sorted(keys[row] for _, row in shard.rows) for shard in shards)
 
 
 def test_no_samples_give_no_shards():
-    assert plan(samples(0), np.zeros(0), 100) == []
+    assert plan(samples(0), 100) == []
 
 
 def test_a_tar_is_plain_ustar_and_says_nothing_of_its_maker(tmp_path):

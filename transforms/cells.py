@@ -1,7 +1,7 @@
 """Which faces are worth comparing, where there are too many to compare all with all.
 
 A cell is a face drawn by hash order and those who have it among the most similar of all that were drawn; each face is in
-`SPILL` of them, so that two neighbours share one though a border runs between them. Faces that are drawn are as dense as
+several of them, so that two neighbours share one though a border runs between them. Faces that are drawn are as dense as
 faces are: a person with a tenth of all pictures has a tenth of the cells, and none of them grows with him."""
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from transforms import digests
 from transforms.similarity import BestEdges, Edges, directions, products, ranges, squares
 
 WHOLE = 20_000
@@ -20,10 +19,11 @@ CELL = 1500
 """Faces of a cell, on average."""
 LARGEST = 16 * CELL
 """Faces of a cell that is compared whole: four times the largest of 250 thousand generated faces."""
-SPILL = 8
-"""Cells of a face. Of the ten strongest edges of a face that is no centre, on 250 thousand generated faces of 512 numbers, 4
-of 1000 faces find 0.64, 8 of 1000 0.82, 16 of 1000 0.91; with 5 of 1000 the BCubed F of the whole is 0.961, with 8 of 1500
-0.981."""
+SPILL, SPILL_OF_MANY = 16, 8
+"""Cells of a face, of no more than `MANY` faces and of more, where 16 would take too long. Of the ten strongest edges of a face
+that is no centre, on 250 thousand generated faces of 512 numbers, 4 of 1000 faces find 0.64, 8 of 1000 0.82, 16 of 1000 0.91;
+with 5 of 1000 the BCubed F of the whole is 0.961, with 8 of 1500 0.981."""
+MANY = 250_000
 REGION = 64
 """Cells of a region, on average: what a worker takes on at once."""
 SEARCH = 32
@@ -37,9 +37,14 @@ ROWS = 4096
 """Faces that are looked up at a time. Results do not depend on it."""
 
 
-def is_centre(face_id: str) -> bool:
-    """Whether a cell is drawn around a face, where there are more than `WHOLE`."""
-    return digests.number(face_id) < 2**64 * SPILL // CELL
+def spill_of(faces: int) -> int:
+    """Cells of a face, where there are so many."""
+    return SPILL if faces <= MANY else SPILL_OF_MANY
+
+
+def is_centre(digest: str, spill: int = SPILL) -> bool:
+    """Whether a cell is drawn around a face, by the digest of its id, so that a cell has `CELL` faces."""
+    return int(digest[:16], 16) < 2**64 * spill // CELL
 
 
 @dataclass(frozen=True)
@@ -55,22 +60,25 @@ class Cells:
     """float32 [R, D], on the grid, the middle of each region."""
     starts: np.ndarray
     """int64 [R], the first cell of each region."""
+    spill: np.ndarray
+    """int64 [], cells of a face; all where there are fewer"""
 
     @staticmethod
     def one(dimensions: int) -> Cells:
         """One cell, that holds all."""
         nothing = np.zeros((1, dimensions), np.float32)
-        return Cells(nothing, np.zeros(1, np.int64), nothing, np.zeros(1, np.int64))
+        return Cells(nothing, np.zeros(1, np.int64), nothing, np.zeros(1, np.int64), np.array(1))
 
     @staticmethod
-    def around(faces: np.ndarray, half: np.ndarray) -> Cells:
+    def around(faces: np.ndarray, half: np.ndarray, spill: int) -> Cells:
         """Cells around faces float32 [K, D] on the grid, in hash order, half int64 [K]."""
         heads = faces[:-(-len(faces) // REGION)]
         for _ in range(ROUNDS):
             heads = _middles(faces, _nearest_head(faces, heads), heads)
         region = _nearest_head(faces, heads)
         order = np.argsort(region, kind="stable")
-        return Cells(faces[order], half[order], heads, np.searchsorted(region[order], np.arange(len(heads))))
+        starts = np.searchsorted(region[order], np.arange(len(heads)))
+        return Cells(faces[order], half[order], heads, starts, np.array(spill))
 
     def __len__(self) -> int:
         return len(self.centres)
@@ -80,8 +88,8 @@ class Cells:
         return np.searchsorted(self.starts, cells, "right") - 1
 
     def nearest(self, faces: np.ndarray) -> np.ndarray:
-        """The cells int64 [N, `SPILL`] of faces [N, D] on the grid, ascending; fewer where there are fewer."""
-        spill = min(SPILL, len(self))
+        """The cells int64 [N, spill] of faces [N, D] on the grid, ascending; fewer where there are fewer."""
+        spill = min(int(self.spill), len(self))
         found = np.empty((len(faces), spill), np.int64)
         for rows in ranges(len(faces), ROWS):
             found[rows] = self._nearest(faces[rows].astype(np.float32), spill)
@@ -155,7 +163,7 @@ def compare_cell(best: BestEdges, faces: np.ndarray, half: np.ndarray, rows: np.
     into its own cells, if those are smaller."""
     if len(rows) > LARGEST:
         drawn = rows[::CELL // SPILL]
-        inside = Cells.around(faces[drawn].astype(np.float32), half[drawn])
+        inside = Cells.around(faces[drawn].astype(np.float32), half[drawn], SPILL)
         parts = [rows[its] for _, its in by_cell(inside.nearest(faces[rows]))]
         if max(map(len, parts)) < len(rows):
             for part in parts:

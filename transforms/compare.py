@@ -23,7 +23,7 @@ import pyarrow as pa
 from schemas.embedder import Bounds, Embedder
 from schemas.table import vectors
 from transforms import digests, progress
-from transforms.cells import WHOLE, Cells, by_cell, compare_cell, is_centre
+from transforms.cells import WHOLE, Cells, by_cell, compare_cell, is_centre, spill_of
 from transforms.linkage import MOST, Graph
 from transforms.mates import exclusive_images, same_person_twice
 from transforms.parts import Parts, state_of
@@ -166,13 +166,14 @@ class SurveyBlock(beam.DoFn):
         face_ids, keys = rows["face_id"].to_pylist(), rows["image_key"].to_numpy(zero_copy_only=False).astype(str)
         grid = from_binary(rows["vector"])
         Parts(self.workdir, "grid").write(block.name(self.state), rows)
-        centres = np.array([row for row in hash_order(face_ids) if is_centre(face_ids[row])], np.int64)
+        ordered = hash_order(face_ids)
+        digest = np.array([digests.of(face_ids[row]) for row in ordered], str)
+        centres = np.array([is_centre(one) for one in digest], bool)
         Parts(self.workdir, "centres").write(block.name(self.state), pa.table(
-            {"digest": pa.array([digests.of(face_ids[row]) for row in centres], pa.string()),
-             "vector": as_binary(grid[centres])}))
-        drawn = hash_order(face_ids)[:COHORT]
+            {"digest": pa.array(digest[centres], pa.string()), "vector": as_binary(grid[ordered[centres]])}))
+        drawn = ordered[:COHORT]
         yield Survey(Mean.of(grid, exclusive_images(np.unique(keys, return_inverse=True)[1], np.zeros(len(keys), bool))),
-                     np.array([digests.of(face_ids[row]) for row in drawn], str), grid[drawn], keys[drawn])
+                     digest[:COHORT], grid[drawn], keys[drawn])
         progress.advance("compare")
 
 
@@ -192,7 +193,8 @@ class Table:
         images = np.unique(survey.images, return_inverse=True)[1]
         cohort = Cohort.of(without(survey.faces, mean), images, survey.mean.faces, bounds)
         middles = without(centres, mean).astype(np.float32)
-        cells = Cells.around(middles, cohort.crowding(middles)) if len(centres) else Cells.one(survey.faces.shape[1])
+        spill = spill_of(survey.mean.faces)
+        cells = Cells.around(middles, cohort.crowding(middles), spill) if len(centres) else Cells.one(survey.faces.shape[1])
         return Table(mean, cohort, cells)
 
     def write(self, workdir: str, part: str) -> None:
@@ -226,7 +228,9 @@ class MakeTable(beam.DoFn):
 
     def process(self, survey: Survey) -> Iterator[str]:
         centres = Parts(self.workdir, "centres")
+        spill = spill_of(survey.mean.faces)
         drawn = pa.concat_tables([centres.read(part) for part in self.parts]).sort_by("digest")
+        drawn = drawn.filter(pa.array([is_centre(digest, spill) for digest in drawn["digest"].to_pylist()], pa.bool_()))
         Table.of(survey, from_binary(drawn["vector"]), self.bounds).write(self.workdir, table_part(self.state))
         yield table_part(self.state)
 

@@ -33,13 +33,14 @@ class Shard:
         return f"refs-{self.references}/{self.split}-{self.number:06d}"
 
 
-def plan(samples: pa.Table, pixels: np.ndarray, shard_bytes: int) -> list[Shard]:
-    """Shards of all samples. `samples`: key, split, references (their count), part, row; `pixels`: float [rows], about
-    how many pixels each sample's pictures have as they are written.
+def plan(samples: pa.Table, shard_bytes: int) -> list[Shard]:
+    """Shards of all samples. `samples`: key, split, references (their count), part, row, and pixels: about how many each
+    sample's pictures have as they are written.
 
     A sample's shard is the hash range of its key: 2^k ranges for each config and split, the fewest that keep the mean
     shard below `shard_bytes`, so that one sample more moves no other (contract, section 3)."""
     columns = {name: samples[name].to_pylist() for name in ("key", "split", "references", "part", "row")}
+    pixels = samples["pixels"].to_numpy()
     groups: dict[tuple[int, str], list[int]] = {}
     for at, group in enumerate(zip(columns["references"], columns["split"], strict=True)):
         groups.setdefault(group, []).append(at)
