@@ -19,13 +19,10 @@ from transforms.crops import CropOptions
 from transforms.extract import FOLDERS, ExtractChunks, ExtractOptions, close_examiners, name_chunk
 from transforms.failure import Failure, WrongUsage
 from transforms.pair import PairOptions, ProposeSamples, drafts_part
-from transforms.parts import NotReady, Parts, get, join, places, remove, size_of, state_of
+from transforms.parts import PHOTOS, NotReady, Parts, get, join, places, remove, size_of, state_of
 from transforms.shards import Shard, plan
 from transforms.split import AssignSplits, grouped, samples_part, splits_part
 from transforms.write import WriteOptions, WriteShards, shard_part
-
-PHOTOS = "photos"
-"""The producer, in every ledger, of what comes from the INPUTs."""
 
 
 @dataclass(frozen=True)
