@@ -120,8 +120,8 @@ class Parts:
     name: str
     """`images`, `faces`, `crops`, `identities`, `samples`, …"""
     synthetic: bool = False
-    """Whether the parts of the producer SYNTHETIC are seen too. What is made of photos does not see them, so that it is the same
-    with and without them (design, point 6)."""
+    """Whether the parts of the producer SYNTHETIC are seen too. What is made of photos does not see them, so that it is the
+    same with and without them (design, point 6)."""
 
     @cached_property
     def url(self) -> str:
