@@ -117,10 +117,10 @@ def recognize(seen: Seen, people: list[Shown], roster: Roster, bounds: Bounds) -
         who = sorted({roster.names[chosen[face]] if chosen[face] >= 0 else "nobody" for face in np.flatnonzero(inside)})
         if who != [one.identity]:
             raise NotFoundAgain("wrong_people", f"{', '.join(who) or 'no face'} at the place of {one.identity}")
-    own = cosines[:, chosen]  # [K, K]: the faces and the means of those who are in the picture
+    own = cosines[:, chosen].T  # [K, K]: the means of those who are in the picture, and its faces
     alike = same_person_twice(seen.embeddings, np.zeros(found, np.int64), bounds.strict_same_person).any()
-    if alike or (matching.margins(own.T) < bounds.margin).any():
-        raise NotFoundAgain("too_similar", f"margin {matching.margins(own.T).min():.2f}, {bounds.margin:.2f} is due")
+    if alike or not matching.holds_both_ways(own, np.arange(found)).all() or (matching.margins(own) < bounds.margin).any():
+        raise NotFoundAgain("too_similar", f"least margin {matching.margins(own).min():.2f}, {bounds.margin:.2f} is due")
     return [Identity(face_id, roster.names[person], float(cosines[face, person]))
             for face, (face_id, person) in enumerate(zip(seen.face_ids, chosen.tolist(), strict=True))]
 
