@@ -24,7 +24,7 @@ PEOPLE = {2: 0.10, 3: 0.20, 4: 0.20, 5: 0.16, 6: 0.14, 7: 0.10, 8: 0.10}
 """Share of the scenes that are to have so many people: mostly three and more, which is what public sets lack (design)."""
 LEAST_FACE = 100
 """Pixels: as `cutouts.LEAST_SIDE`, which needs OpenCV to be asked."""
-BELOW = 0.9
+BELOW = 0.7
 """Least height of the photo below a face, in sides of the face: neck and shoulders."""
 ROOM = 2.6
 """Least distance to the next face, from middle to middle, in sides of the face. Nearer people's bodies are cut out with one

@@ -22,6 +22,8 @@ ASPECTS = 0.7, 2.4
 DRAWS, CHANGES = 200, 1000
 """Arrangements that are drawn for a number of people, and changes that are then tried on the best of them, before somebody is
 left out."""
+REAR, LEVEL = -1.3, 0.22
+"""Where the faces of the rear row are, and how far a face may be above or below its row's: people differ in height by that."""
 COARSE = 12
 """Side of a face, pixels, at which arrangements are judged."""
 SEAMS = 0.2
@@ -89,14 +91,14 @@ def draw(people: int, random: np.random.Generator) -> Arrangement:
     rear, front = (line[:people // 2], line[people // 2:]) if two else (line[:0], line)
     apart = random.uniform(1.45, 2.0)
     centres = np.zeros((people, 2))
-    for row, height in ((rear, -1.3), (front, 0.0)):
+    for row, height in ((rear, REAR), (front, 0.0)):
         shift = apart / 4 * (1 if height else -1) if len(rear) == len(front) else 0  # the rear row looks through the gaps
         centres[row, 0] = (np.arange(len(row)) - (len(row) - 1) / 2) * apart + shift
         centres[row, 1] = height
-    centres += random.uniform(-1, 1, (people, 2)) * (0.12, 0.22)
+    centres += random.uniform(-1, 1, (people, 2)) * (0.12, LEVEL)
     left, top = centres.min(axis=0) - 0.5 - random.uniform((0.45, 0.65), (1.3, 1.3))
     right = centres[:, 0].max() + 0.5 + random.uniform(0.45, 1.3)
-    bottom = centres[front, 1].max() + 0.5 + random.uniform(0.9, 1.8)
+    bottom = centres[front, 1].max() + 0.5 + random.uniform(0.7, 1.8)
     order = (*random.permutation(rear).tolist(), *random.permutation(front).tolist())
     return Arrangement((left, top, right, bottom), centres, order)
 
@@ -117,9 +119,11 @@ def changed(one: Arrangement, random: np.random.Generator) -> Arrangement:
                 order[place:place + 2] = before, behind
         case _:
             centres += random.normal(0, 0.06, centres.shape)
+            row = np.where(centres[:, 1] < REAR / 2, REAR, 0.0)
+            centres[:, 1] = centres[:, 1].clip(row - LEVEL, row + LEVEL)
             frame += random.normal(0, 0.15, 4)
             frame[:2] = frame[:2].clip(centres.min(axis=0) - (1.8, 1.8), centres.min(axis=0) - (0.95, 1.15))
-            frame[2:] = frame[2:].clip(centres.max(axis=0) + (0.95, 1.4), centres.max(axis=0) + (1.8, 2.3))
+            frame[2:] = frame[2:].clip(centres.max(axis=0) + (0.95, 1.2), centres.max(axis=0) + (1.8, 2.3))
     return Arrangement(tuple(frame.tolist()), centres, tuple(order))
 
 
