@@ -22,7 +22,7 @@ from transforms import digests, face_models, inputs, person_models, progress
 from transforms.casting import photos_of_people, read_cast
 from transforms.casting import scenes as cast_scenes
 from transforms.cluster import ClusterIdentities, ClusterOptions, embedder_of, identities_part, people_part, state_of_faces
-from transforms.compose import FOLDER, ComposeScenes, SynthesizeOptions, name_scenes, opencv_modules, proposals, tar_of
+from transforms.compose import FOLDER, ComposeScenes, SynthesizeOptions, name_scenes, opencv_modules, proposals, root_of, tar_of
 from transforms.crops import CropOptions
 from transforms.examination import ModelOptions
 from transforms.extract import (
@@ -180,10 +180,10 @@ def synthesize(workdir: str, options: SynthesizeOptions, models: ModelOptions, w
     there = set(count).intersection(*(Parts(inner, folder).existing() for folder in FOLDERS))
     unseen = [part for part in count if part not in there]
     step("extract", unseen, lambda some: some | ExtractChunks(inner, how, embedder, persons),
-         [NamedChunk(part, Chunk(inner, (Item(tar_of(part)),), tar=True, source="composite")) for part in unseen])
+         [NamedChunk(part, Chunk(root_of(workdir), (Item(tar_of(part)),), tar=True, source="composite")) for part in unseen])
     close_examiners()
     state = state_of(*sources)
-    wanted = {recognized_part(part, digests.of(state), bounds): part for part in count}
+    wanted = {recognized_part(workdir, part, digests.of(state), bounds): part for part in count}
     there = set(wanted).intersection(*(Parts(workdir, folder).existing() for folder in RECOGNIZED))
     unknown = [part for name, part in wanted.items() if name not in there]
     step("recognize", unknown, lambda some: some | RecognizePeople(workdir, digests.of(state)), unknown)

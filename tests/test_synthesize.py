@@ -143,17 +143,23 @@ def test_what_was_lost_on_the_way_is_made_again_the_same(made, tmp_path):
     assert main(["synthesize", "--workdir", work(out), *COMPOSITES]) == 0
     assert {path.name: path.read_bytes() for path in mine.glob("*.tar")} == tars
     rows = [Parts(work(some), "faces").read_all(["face_id", "embedding"], [SYNTHETIC]) for some in (made, out)]
-    assert rows[0].equals(rows[1])
+    assert rows[0].drop_columns("part").equals(rows[1].drop_columns("part"))
+    roots = Parts(work(out), "images").read_all(["root"], [SYNTHETIC])["root"].to_pylist()
+    assert set(roots) == {str(mine)}  # and pictures are read where they lie now
 
 
 @needs_faces
 def test_later_stages_refuse_a_synthesize_that_was_stopped_and_one_of_other_identities(made, tmp_path, capsys):
     workdir = str(tmp_path / "work")
     shutil.copytree(work(made), workdir)
+    synthesize = ["synthesize", "--workdir", workdir, *COMPOSITES]
+    with pytest.raises(NotReady, match="umo-dataset synthesize"):
+        stages.check_synthesized(workdir)  # it was moved: its rows say where pictures lie
+    assert main(synthesize) == 0 and stages.check_synthesized(workdir)
     Parts(workdir, "faces").commit({SYNTHETIC: []})
     with pytest.raises(NotReady, match="umo-dataset synthesize"):
         stages.check_synthesized(workdir)
-    assert main(["synthesize", "--workdir", workdir, *COMPOSITES]) == 0
+    assert main(synthesize) == 0
     assert main(["cluster", "--workdir", workdir, "--join", "0.9"]) == 0
     assert main(["pair", "--workdir", workdir]) == 1 and "umo-dataset synthesize" in capsys.readouterr().err
 

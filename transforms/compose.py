@@ -20,7 +20,7 @@ from schemas.scene import PROPOSALS, Foreground, Proposal, Scene, Shown, Source
 from schemas.table import to_table
 from transforms import digests, pictures, progress
 from transforms.face_models import MissingModel
-from transforms.parts import Parts, join, put
+from transforms.parts import Parts, filesystem, is_local, join, put
 from transforms.shards import write_members
 from transforms.write import LostPicture, read_picture
 
@@ -61,6 +61,12 @@ class NamedScenes:
 def proposals(photos: int, fraction: float) -> int:
     """How many pictures are proposed beside so many photos of known people, to be `fraction` of them all."""
     return round(photos * fraction / (1 - fraction))
+
+
+def root_of(workdir: str) -> str:
+    """The URL of the folder of tars, as `root` of the images in them: a bare local path is absolute."""
+    fs, path = filesystem(join(workdir, FOLDER))
+    return path if is_local(fs) else str(fs.unstrip_protocol(path))
 
 
 def tar_of(part: str) -> str:

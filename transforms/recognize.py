@@ -24,7 +24,7 @@ from schemas.scene import Shown, read_proposals
 from schemas.table import to_table, vectors
 from transforms import digests, face_models, matching, progress
 from transforms.cluster import embedder_of
-from transforms.compose import FOLDER
+from transforms.compose import FOLDER, root_of
 from transforms.extract import FOLDERS
 from transforms.gallery import Gallery, Photos, VectorCache, read_gallery, read_photos, shown_again
 from transforms.mates import same_person_twice
@@ -125,9 +125,10 @@ def recognize(seen: Seen, people: list[Shown], roster: Roster, bounds: Bounds) -
             for face, (face_id, person) in enumerate(zip(seen.face_ids, chosen.tolist(), strict=True))]
 
 
-def recognized_part(part: str, state: str, bounds: Bounds) -> str:
-    """Galleries are of all photos at once, so that each part depends on all of them; `state` is a digest of them."""
-    return f"{digests.of(part, state, astuple(bounds), VERSION)}.parquet"
+def recognized_part(workdir: str, part: str, state: str, bounds: Bounds) -> str:
+    """Galleries are of all photos at once, so that each part depends on all of them; `state` is a digest of them. And rows say
+    where the pictures lie, so that a work directory that was moved has them written anew."""
+    return f"{digests.of(root_of(workdir), part, state, astuple(bounds), VERSION)}.parquet"
 
 
 def synthesized(workdir: str) -> list[Parts]:
@@ -142,7 +143,7 @@ def synthesized(workdir: str) -> list[Parts]:
 
 def proposals_parts(workdir: str, bounds: Bounds) -> dict[str, str]:
     """Part of images, faces, … -> the part of `synthetic` that it was made from; nothing where nothing was synthesised."""
-    return {recognized_part(part, digests.of(made.made_from()), bounds): part
+    return {recognized_part(workdir, part, digests.of(made.made_from()), bounds): part
             for made in synthesized(workdir) for part in made.parts()}
 
 
@@ -184,10 +185,13 @@ class RecognizePart(beam.DoFn):
             except NotFoundAgain as no:
                 rejects.append(Reject.of(proposal.uri, "synthesize", no.reason, no.detail))
             progress.advance("recognize")
-        name = recognized_part(part, self.state, self.bounds)
+        name = recognized_part(self.workdir, part, self.state, self.bounds)
         wanted = pa.array(kept, pa.string())
         made = {folder: tables[folder].filter(pc.is_in(pc.utf8_slice_codeunits(tables[folder][key], 0, 32), wanted))
                 for folder, key in (("images", "image_key"), ("faces", "image_key"), ("crops", "face_id"))}
+        at = made["images"].schema.get_field_index("root")
+        roots = pa.array([root_of(self.workdir)] * len(made["images"]), pa.string())
+        made["images"] = made["images"].set_column(at, made["images"].schema.field(at), roots)
         made["identities"] = to_table(sorted(identities, key=lambda row: row.face_id), IDENTITIES)
         made["rejects"] = to_table(sorted(rejects, key=lambda row: row.uri), REJECTS)
         for folder in RECOGNIZED:
