@@ -153,7 +153,7 @@ def _made(about: dict[str, Any], steps: Sequence[Step]) -> str:
     made = "" if not about["generators"] else f"""   **synthesize** then cut people out of the photos and composed pictures of
    several of them ({', '.join(about['generators'])}; the seed of each is in its sample). These were looked at as photos are,
    and kept only where the people put in, and nobody else, were found at their places. Their references are other photos than
-   those that anybody in them was cut out of.
+   those that anybody in them was cut out of. They are in train, but for those whose people are all in another split.
 """
     return f"""## How it was made
 

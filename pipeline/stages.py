@@ -4,7 +4,7 @@ from __future__ import annotations
 import json
 import posixpath
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import apache_beam as beam
 import numpy as np
@@ -232,7 +232,10 @@ def check_synthesized(workdir: str) -> list[str]:
 
 
 def pair(workdir: str, options: PairOptions, run: RunOptions) -> None:
-    """Find references for targets, then give each sample its split: photos first, as if nothing else were there."""
+    """Find references for targets, then give each sample its split: photos first, as if nothing else were there.
+
+    Composites join people at random, so that communities of theirs would tear most composites apart: who is in no photo's
+    sample goes to train, and a composite of people of both splits is dropped."""
     check_extracted(workdir)
     images, drafts, samples = (Parts(workdir, name) for name in ("images", "drafts", "samples"))
     Parts(workdir, "identities").check_made_from(Parts(workdir, "faces"), images)
@@ -243,7 +246,8 @@ def pair(workdir: str, options: PairOptions, run: RunOptions) -> None:
     bounds = face_models.bounds(embedder_of(workdir))
     proposed = {producer: [drafts_part(part, names[producer], options, bounds) for part in parts]
                 for producer, parts in targets.items()}
-    wanted = {producer: [samples_part(parts, names[producer], options) for parts in grouped(some)]
+    splitting = {PHOTOS: options, SYNTHETIC: replace(options, val_fraction=0.0)}  # nobody goes to val for a composite's sake
+    wanted = {producer: [samples_part(parts, names[producer], splitting[producer]) for parts in grouped(some)]
               for producer, some in proposed.items()}
     if not all(_stands(drafts, some, whole, producer) for producer, some in proposed.items()):
         there = drafts.existing() & Parts(workdir, "rejects").existing()
@@ -258,9 +262,10 @@ def pair(workdir: str, options: PairOptions, run: RunOptions) -> None:
     if not all(_stands(samples, some, whole, producer) for producer, some in wanted.items()):
         for producer, some in proposed.items():
             if some:
-                split = AssignSplits(workdir, some, names[producer], options)
+                split = AssignSplits(workdir, some, names[producer], splitting[producer])
                 run.run(lambda pipeline: pipeline | beam.Create([workdir]) | split)  # noqa: B023 (called in this turn)
-            Parts(workdir, "splits").commit({producer: [splits_part(names[producer], options)] if some else []}, whole)
+            placed = [splits_part(names[producer], splitting[producer])] if some else []
+            Parts(workdir, "splits").commit({producer: placed}, whole)
         Parts(workdir, "rejects").commit({"pair": [part for some in (proposed, wanted) for parts in some.values()
                                                    for part in parts]})
         samples.commit(wanted, whole, recorded(options))
