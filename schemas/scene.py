@@ -42,13 +42,16 @@ class Scene:
     """Counts a work directory's scenes from 0."""
     seed: int
     """In [0, 2^63): of all that its composing draws by chance."""
+    people: int
+    """How many are to be in it."""
     foregrounds: tuple[Foreground, ...]
+    """As many, and then some who stand in for those who cannot be shown whole."""
     background: Source | None
     """None for one that is drawn."""
 
     def identity(self) -> list[object]:
         """What its picture and its row are made of, as JSON can say it: contents and not where they lie."""
-        return [self.number, self.seed, self.background and [self.background.image_key, self.background.license],
+        return [self.number, self.seed, self.people, self.background and [self.background.image_key, self.background.license],
                 [[one.source.image_key, one.source.license, one.face_id, one.identity, one.box, one.keypoints, one.others]
                  for one in self.foregrounds]]
 

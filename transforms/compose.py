@@ -104,12 +104,11 @@ class ComposeScene:
     def __call__(self, scene: Scene, tar: str) -> tuple[bytes | None, Proposal]:
         """The picture as JPEG, None where there is none, and its row; `tar`: the name of that which it goes into."""
         key, random = digests.of("composite", scene.seed, scene.identity()), digests.generator("composite", scene.seed)
-        cast, behind, photo = list(scene.foregrounds), scene.background, None
+        cast, behind, photo = list(scene.foregrounds[:scene.people]), scene.background, None
         picture, boxes, reason, detail = None, np.zeros((len(cast), 4)), "", ""
         try:
-            cut = [(one, cutout) for one in cast if (cutout := self._cut(one)).has_crown()]
-            kept, arrangement = self.composites.arrange([self.composites.Silhouette.of(cutout) for _, cutout in cut], random)
-            cast, cutouts = [cut[place][0] for place in kept], [cut[place][1] for place in kept]
+            shown, arrangement = self._placed(scene, random)
+            cast, cutouts = [one for one, _ in shown], [cutout for _, cutout in shown]
             if behind is not None:
                 photo = np.asarray(_read(behind))
                 if self.cutouts.is_plain(self.cutouts.to_lab(photo)):  # a page, or nobody's world
@@ -126,6 +125,30 @@ class ComposeScene:
             [Shown(one.identity, one.face_id, one.source.image_key, box.tolist())
              for one, box in zip(cast, boxes, strict=True)],
             behind.image_key if behind else "", license_of(sources), reason, detail)
+
+    def _placed(self, scene: Scene, random: np.random.Generator) -> tuple[list[tuple[Foreground, Any]], Any]:
+        """Who is shown, each with their Cutout, and their Arrangement; as many as the scene is to have, where that can be.
+
+        Raises LostPicture, and NoPlace where it is fewer than two."""
+        waiting = list(scene.foregrounds)
+        shown: list[tuple[Foreground, Any]] = []
+        arrangement = None
+        while waiting and len(shown) < scene.people:
+            some = list(shown)
+            while waiting and len(some) < scene.people:
+                one = waiting.pop(0)
+                cutout = self._cut(one)
+                if cutout.has_crown():
+                    some.append((one, cutout))
+            try:
+                kept, found = self.composites.arrange([self.composites.Silhouette.of(cutout) for _, cutout in some], random)
+            except self.composites.NoPlace:
+                kept, found = [0] if some else [], None  # the first has a chance with those who stand in
+            if len(kept) > len(shown):
+                shown, arrangement = [some[place] for place in kept], found
+        if arrangement is None:
+            raise self.composites.NoPlace
+        return shown, arrangement
 
     def _cut(self, one: Foreground) -> Any:
         """The person's Cutout. Raises LostPicture."""
