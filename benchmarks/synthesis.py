@@ -1,6 +1,6 @@
 """How many composites survive, and whether those who do show whom they say, on pictures whose people are known.
 
-    python -m benchmarks.synthesis LABELLED [--sheet FILE] [-- OPTIONS OF umo-dataset build]
+    python -m benchmarks.synthesis [--sheet FILE] LABELLED [-- OPTIONS OF umo-dataset build]
 
 LABELLED is as `benchmarks.quality` has it."""
 from __future__ import annotations
