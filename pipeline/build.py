@@ -1,8 +1,8 @@
 """The route, on one screen: every stage in order, each skipping what stands already.
 
-    INPUT -> extract -> cluster -> pair -> write -> OUT
-             images     identities  samples  shards, card,
-             faces                           funnel, report
+    INPUT -> extract -> cluster -> synthesize -> pair -> write -> OUT
+             images     identities  composites   samples  shards, card,
+             faces                                        funnel, report
              crops"""
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from pipeline.funnel import Step
 from pipeline.stages import RunOptions
 from transforms import face_models
 from transforms.cluster import ClusterOptions, embedder_of
-from transforms.extract import ExtractOptions
+from transforms.compose import SynthesizeOptions
+from transforms.examination import ModelOptions
+from transforms.extract import ExtractOptions, WorkerOptions
 from transforms.failure import Failure
 from transforms.pair import PairOptions
 from transforms.parts import Parts, get, join, put, size_of
 from transforms.write import WriteOptions
 
-ROUTE = ("extract", "cluster", "pair", "write")
+ROUTE = ("extract", "cluster", "synthesize", "pair", "write")
 
 
 def run(command: str, values: argparse.Namespace, where: RunOptions) -> None:
@@ -36,6 +38,9 @@ def run(command: str, values: argparse.Namespace, where: RunOptions) -> None:
                                values.retry_rejects, [values.output] if command == "build" else [])
             case "cluster":
                 stages.cluster(values.workdir, options.of(ClusterOptions, values), where)
+            case "synthesize":
+                stages.synthesize(values.workdir, options.of(SynthesizeOptions, values), options.of(ModelOptions, values),
+                                  options.of(WorkerOptions, values), where)
             case "pair":
                 stages.pair(values.workdir, options.of(PairOptions, values), where)
             case "write":
@@ -60,7 +65,7 @@ def finish(workdir: str, output: str, about: str | None) -> None:
     steps = account(workdir)
     limits = funnel.bottleneck(steps)
     bound = face_models.bounds(embedder_of(workdir)).near_copy
-    splits = Counter(Parts(workdir, "samples").read_all(["split"])["split"].to_pylist())
+    splits = Counter(Parts(workdir, "samples", synthetic=True).read_all(["split"])["split"].to_pylist())
     print(funnel.table(steps),
           "samples by split: " + (", ".join(f"{splits[name]} {name}" for name in sorted(splits)) or "none"),
           f"the near-copy bound ({bound}) refused {funnel.near_copies(workdir)} pairs of a face and a reference",

@@ -150,6 +150,11 @@ def _made(about: dict[str, Any], steps: Sequence[Step]) -> str:
     bounds = about["models"]["faces"]["bounds"]
     came = f"{steps[0].came_in} {steps[0].unit}" if steps else "pictures"
     margin = bounds["margin"] if pair["min_margin"] is None else pair["min_margin"]
+    made = "" if not about["generators"] else f"""   **synthesize** then cut people out of the photos and composed pictures of
+   several of them ({', '.join(about['generators'])}; the seed of each is in its sample). These were looked at as photos are,
+   and kept only where the people put in, and nobody else, were found at their places. Their references are other photos than
+   those that anybody in them was cut out of. They are in train, but for those whose people are all in another split.
+"""
     return f"""## How it was made
 
 By `umo-dataset`, from {came}, in four stages; every option is in `dataset.json`:
@@ -159,7 +164,7 @@ By `umo-dataset`, from {came}, in four stages; every option is in `dataset.json`
    crop stays only if a detector finds exactly one face in it as it is written, and that face is still the same
    person's.
 2. **cluster** grouped the faces into people. Faces of one picture are different people.
-3. **pair** gave each person of a target a face of the same person from another picture, never from the same shot:
+{made}3. **pair** gave each person of a target a face of the same person from another picture, never from the same shot:
    cosine at least {bounds['same_person']} (same person), at most {bounds['near_copy']} (above, it is nearly the same
    picture). The matching over all faces must be the best of each row and of each column, with a margin (ID-Conf) of
    {margin} or more. At most {pair['max_bystanders']} people without a reference may be in a target. Splits share no
@@ -208,6 +213,7 @@ FIELDS = (
     ("`key`, `schema`", "32 hex characters; the version of this layout"),
     ("`prompt`", "a description of the target"),
     ("`source`", "`photo`, `frame`, `composite` or `generated`"),
+    ("`generator`, `seed`", "what composed or generated the target, and of what draws; `\"\"` and `-1` for a photo or a frame"),
     ("`split`", "`train`, `val` or `test`"),
     ("`target`", "`image_key` (digest of the photo's bytes), `uri` (relative), `group` (album, video), `clip`, "
                  "`license`, `width`, `height` of the member"),

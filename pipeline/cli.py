@@ -13,7 +13,9 @@ from pipeline.doctor import DoctorOptions
 from pipeline.lock import locked
 from pipeline.stages import RunOptions
 from transforms.cluster import ClusterOptions
-from transforms.extract import ExtractOptions
+from transforms.compose import SynthesizeOptions
+from transforms.examination import ModelOptions
+from transforms.extract import ExtractOptions, WorkerOptions
 from transforms.failure import Failure, WrongUsage
 from transforms.pair import PairOptions
 from transforms.parts import filesystem, is_local
@@ -69,11 +71,14 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("--retry-rejects", action="store_true", help=(
             "try again what failed for a reason that may pass; default: rejects stay rejects"))
 
-    retry(command("build", "every stage in order, resuming what is done", ExtractOptions, ClusterOptions, PairOptions,
-                  WriteOptions, inputs=True, output="folder of the finished dataset", workdir="OUT with .work appended"))
+    retry(command("build", "every stage in order, resuming what is done", ExtractOptions, ClusterOptions, SynthesizeOptions,
+                  PairOptions, WriteOptions, inputs=True, output="folder of the finished dataset",
+                  workdir="OUT with .work appended"))
     retry(command("extract", "look at every picture: faces, embeddings, checked reference crops", ExtractOptions,
                   inputs=True, workdir="required"))
     command("cluster", "say whose each face is", ClusterOptions, workdir="required")
+    command("synthesize", "compose pictures of several people from the photos; with none, remove them", SynthesizeOptions,
+            ModelOptions, WorkerOptions, workdir="required")
     command("pair", "find references for the people of each target", PairOptions, workdir="required")
     command("write", "write shards and everything beside them", WriteOptions, workdir="required",
             output="folder of the finished dataset")
@@ -147,7 +152,7 @@ def run(command: Command) -> None:
     """Do it. Raises Failure."""
     values = command.values
     match command.name:
-        case "build" | "extract" | "cluster" | "pair" | "write":
+        case "build" | "extract" | "cluster" | "synthesize" | "pair" | "write":
             with locked(values.workdir):
                 build.run(command.name, values, command.run)
         case "report":

@@ -30,7 +30,9 @@ RECORDS, TABLES = "samples", "tables"
 MEANINGS = {
     "key": "digest of the target and its references; the members' name in the tar",
     "prompt": "a description of the target",
-    "source": "photo, frame, composite or generated", "split": "train, val or test; splits share no identity",
+    "source": "photo, frame, composite or generated",
+    "generator": "what composed or generated the target", "seed": "of the generator's draws; -1 where there is none",
+    "split": "train, val or test; splits share no identity",
     "target": "the picture of several people", "references": "one picture a person, in the order of the members",
     "similarity_matrix": "references x faces of the target, cosine",
     "assignment": "the target's face of each reference",

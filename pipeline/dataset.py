@@ -19,6 +19,7 @@ from transforms import face_models, person_models
 from transforms.cluster import embedder_of
 from transforms.failure import Failure
 from transforms.parts import Parts, filesystem, get, join, put, remove
+from transforms.recognize import synthesized
 
 LIBRARIES = ("apache-beam", "numpy", "pillow", "pyarrow", "scipy")
 """Whose versions can change a byte of any dataset; the models' packages are added."""
@@ -91,14 +92,16 @@ def describe(workdir: str) -> dict[str, Any]:
     for shard in shards:
         samples[f"refs-{shard['references']}/{shard['split']}"] += shard["samples"]
     lost = [detail.partition(" ")[0] for detail in _details_of_lost(workdir)]
-    written = Parts(workdir, "samples").read_all(["key", "references", "source"])
+    written = Parts(workdir, "samples", synthetic=True).read_all(["key", "references", "source", "generator"])
     written = written.filter(pc.invert(pc.is_in(written["key"], pa.array(lost, pa.string()))))
     people = pc.list_flatten(written["references"])
     return {
         "schema": SCHEMA,
         "options": {stage: Parts(workdir, folder).options() for stage, folder in (
-            ("extract", "images"), ("cluster", "identities"), ("pair", "samples"), ("write", "shards"))},
+            ("extract", "images"), ("cluster", "identities"), *(("synthesize", made.name) for made in synthesized(workdir)),
+            ("pair", "samples"), ("write", "shards"))},
         "models": models,
+        "generators": sorted(name for name in set(written["generator"].to_pylist()) if name),
         "libraries": _versions(model["backend"] for model in models.values()),
         "counts": {"samples": sum(samples.values()), "by_config_and_split": dict(sorted(samples.items())),
                    "by_source": dict(sorted(Counter(written["source"].to_pylist()).items())),

@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 from schemas.reject import REASONS
 from transforms.distinct import distinct_images, of_distinct
 from transforms.pair import NEAR_COPIES
-from transforms.parts import NotReady, Parts
+from transforms.parts import SYNTHETIC, NotReady, Parts
+from transforms.recognize import synthesized
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,9 @@ def account(workdir: str) -> list[Step]:
     """The steps that have finished, in order, up to the first that was made from an earlier state."""
     steps: list[Step] = []
     rejected = _rejected(workdir)
-    for step in (_images, _crops, _identities, _samples, _shards):
+    for step in (_images, _crops, _identities, _synthetic, _samples, _shards):
         try:
-            steps.append(step(workdir, rejected))
+            steps += [one for one in [step(workdir, rejected)] if one is not None]
         except NotReady:
             break
     return steps
@@ -95,26 +96,40 @@ def _identities(workdir: str, rejected: Counter[tuple[str, str]]) -> Step:
                 {"outlier": outliers} if outliers else {})
 
 
+def _synthetic(workdir: str, rejected: Counter[tuple[str, str]]) -> Step | None:
+    """None where nothing is synthesised."""
+    for made in synthesized(workdir):
+        if made.parts():
+            made.check_made_from(*(Parts(workdir, name) for name in ("images", "faces", "crops", "identities")))
+            kept = sum(Parts(workdir, "images").read(part, ["image_key"]).num_rows
+                       for part in Parts(workdir, "images").parts([SYNTHETIC]))
+            reasons = Parts(workdir, "rejects").read_all(["reason"], [SYNTHETIC])["reason"].to_pylist()
+            return Step("synthetic", "synthesize", "pictures", made.read_all(["key"]).num_rows, kept,
+                        dict(sorted(Counter(reasons).items())))
+    return None
+
+
 def _samples(workdir: str, rejected: Counter[tuple[str, str]]) -> Step:
-    targets = distinct_images(workdir, ["image_key"]).num_rows
+    targets = distinct_images(workdir, ["image_key"], synthetic=True).num_rows
     dropped = _of_step(rejected, "samples")
-    Parts(workdir, "samples").check_made_from(*(Parts(workdir, name) for name in ("images", "crops", "identities")))
-    samples = Parts(workdir, "samples").read_all(["target"])
-    kept = len(set(pc.struct_field(samples["target"], "image_key").to_pylist()))
+    samples = Parts(workdir, "samples", synthetic=True)
+    samples.check_made_from(*(Parts(workdir, name) for name in ("images", "crops", "identities")), *synthesized(workdir))
+    targets_of = samples.read_all(["target"])
+    kept = len(set(pc.struct_field(targets_of["target"], "image_key").to_pylist()))
     return Step("samples", "pair", "targets", targets, kept, dropped)
 
 
 def _shards(workdir: str, rejected: Counter[tuple[str, str]]) -> Step:
     shards = Parts(workdir, "shards")
-    shards.check_made_from(Parts(workdir, "samples"))
-    samples = Parts(workdir, "samples").read_all(["key"]).num_rows
+    shards.check_made_from(Parts(workdir, "samples", synthetic=True))
+    samples = Parts(workdir, "samples", synthetic=True).read_all(["key"]).num_rows
     kept = int(pc.sum(shards.read_all(["samples"])["samples"]).as_py() or 0) if shards.parts() else 0
     return Step("shards", "write", "samples", samples, kept, _of_step(rejected, "shards"))
 
 
 def near_copies(workdir: str) -> int:
     """Pairs of a target's face and a candidate that the near-copy bound refused, over all targets."""
-    drafts = Parts(workdir, "drafts")
+    drafts = Parts(workdir, "drafts", synthetic=True)
     return sum(int(drafts.schema(part).metadata[NEAR_COPIES]) for part in drafts.parts())
 
 

@@ -18,7 +18,7 @@ import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import dataset
+from pipeline import card, dataset
 from schemas.sample import JSON, JSON_SCHEMA, SCHEMA, Kind
 from transforms import face_models, matching, pictures
 from transforms.failure import Failure
@@ -300,6 +300,8 @@ def _place_faults(key: str, members: dict[str, bytes], row: Json, shard: Json, a
         (row["split"] != shard["split"], f"split is {row['split']!r}, not {shard['split']!r}"),
         (row["models"]["faces"] != made_by, f"models.faces is {row['models']['faces']!r}, not {made_by!r}"),
         (row["source"] not in SOURCES, f"source is {row['source']!r}, not one of {', '.join(SOURCES)}"),
+        (bool(row["generator"]) != (row["source"] in card.MADE_UP),
+         f"generator is {row['generator']!r} where source is {row['source']!r}"),
         (members["txt"] != row["prompt"].encode(errors="replace"), "the prompt in .txt is not the one in .json"),
         *((one["member"] != f"ref_{number}.jpg", f"the member of reference {number} is {one['member']!r}")
           for number, one in enumerate(references, 1)),

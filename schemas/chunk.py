@@ -34,6 +34,8 @@ class Chunk:
     items: tuple[Item, ...]
     tar: bool = False
     """True where the one item is a tar of pictures."""
+    source: str = "photo"
+    """What its pictures are, see `Image.source`."""
 
     def identity(self) -> list[object]:
         """What the chunk's name is a digest of, as JSON can say it."""

@@ -41,6 +41,13 @@ REASONS = {
     "crop_with_several_faces": Reason("crops", "others are in the reference crop too", "--ref-crop face"),
     "crop_of_another": Reason("crops", "the face found in the crop does not match the one it was cut for", ""),
     "outlier": Reason("identities", "the face is like nobody enough", "more photos of the same people"),
+    "no_face": Reason("synthetic", "no face is found in it", ""),
+    "too_few_faces": Reason("synthetic", "fewer faces are found in it than people were put in", ""),
+    "wrong_people": Reason("synthetic", "its faces are not, each where it was put, those of the people who were put in",
+                           "more photos of the same people"),
+    "too_similar": Reason("synthetic", "its people look too much alike to be told apart", ""),
+    "covered": Reason("synthetic", "its people cannot be placed so that all are seen whole",
+                      "photos that show more of a person"),
     "too_few_people": Reason("samples", "it shows fewer people than a sample needs",
                               "more photos of several people together, or --min-identities"),
     "too_many_people": Reason("samples", "it shows more people than allowed", "--max-identities"),
@@ -67,7 +74,7 @@ class Reject:
     uri: str
     """Of the image, relative to its root."""
     stage: str
-    """The command that dropped it: `extract`, `cluster`, `pair` or `write`."""
+    """The command that dropped it: `extract`, `cluster`, `synthesize`, `pair` or `write`."""
     reason: str
     """A key of `REASONS`."""
     detail: str

@@ -73,6 +73,10 @@ class Sample:
     """float16 [K * D]: all faces of the target by ascending x0."""
     reference_embeddings: list[float]
     """float16 [N * D]."""
+    generator: str = ""
+    """What made the target, with its version; empty for a photo or a frame."""
+    seed: int = -1
+    """Of all that the generator drew; -1 for a photo or a frame."""
 
 
 _BOX = pa.list_(pa.float32())
@@ -88,7 +92,7 @@ def samples_schema(embedding_model: str) -> pa.Schema:
     """Columns of `samples`; the metadata names the embedding model, as in `faces`."""
     return pa.schema([
         ("key", pa.string()), ("split", pa.string()), ("prompt", pa.string()), ("source", pa.string()),
-        ("target", _TARGET), ("references", pa.list_(_REFERENCE)),
+        ("generator", pa.string()), ("seed", pa.int64()), ("target", _TARGET), ("references", pa.list_(_REFERENCE)),
         ("similarity_matrix", pa.list_(pa.list_(pa.float64()))), ("assignment", pa.list_(pa.int32())),
         ("id_sim", pa.float64()), ("id_conf", pa.float64()), ("mimr", pa.float64()), ("bystanders", pa.int32()),
         ("identities", pa.list_(pa.string())), ("target_embeddings", pa.list_(pa.float16())),
@@ -110,6 +114,7 @@ def to_json(sample: Sample, target_scale: tuple[float, float], target_size: tupl
     target = {name: getattr(sample.target, name) for name in ("image_key", "uri", "group", "clip", "license")}
     return {
         "schema": SCHEMA, "key": sample.key, "prompt": sample.prompt, "source": sample.source, "split": sample.split,
+        "generator": sample.generator, "seed": sample.seed,
         "target": {**target, "width": target_size[0], "height": target_size[1]},
         "references": [{
             "member": f"ref_{number}.jpg", "identity": one.identity, "image_key": one.image_key, "uri": one.uri,
@@ -140,6 +145,7 @@ Kind = Any
 _BOX_KIND: Kind = ["float64"]
 JSON: dict[str, Kind] = {
     "schema": "string", "key": "string", "prompt": "string", "source": "string", "split": "string",
+    "generator": "string", "seed": "int64",
     "target": {"image_key": "string", "uri": "string", "group": "string", "clip": "string", "license": "string",
                "width": "int64", "height": "int64"},
     "references": [{

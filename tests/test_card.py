@@ -77,7 +77,9 @@ def test_the_text_says_what_was_made_and_dropped() -> None:
                  "the same `umo-dataset build` leaves nothing"):
         assert line in text
     assert text == card.card(json.loads(json.dumps(ABOUT)), list(STEPS))
-    assert "3 targets are composed or generated" in card.card(with_made_up(3), STEPS)
+    composed = card.card(with_made_up(3), STEPS)
+    assert "3 targets are composed or generated" in composed and "**synthesize**" in composed and "composite/1" in composed
+    assert "**synthesize**" not in text
 
 
 def test_the_publishers_text_on_the_photos_is_a_section() -> None:
@@ -87,7 +89,8 @@ def test_the_publishers_text_on_the_photos_is_a_section() -> None:
 
 
 def with_made_up(count: int) -> dict[str, Any]:
-    return {**ABOUT, "counts": {**ABOUT["counts"], "by_source": {"photo": 17, "composite": count}}}
+    return {**ABOUT, "generators": ["composite/1"],
+            "counts": {**ABOUT["counts"], "by_source": {"photo": 17, "composite": count}}}
 
 
 def test_a_cell_cannot_break_its_table() -> None:

@@ -1,6 +1,7 @@
 """Splits that share nobody, and that stay."""
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,3 +55,15 @@ def test_a_part_of_the_samples_is_for_validation():
     assert sum(split_of(names, splits) == VAL for names in people) == 20
     other = assign_splits(people, 0.2, 1, {})
     assert other != splits
+
+
+def test_without_a_fraction_nobody_new_goes_to_val_and_few_samples_of_anybody_straddle():
+    """What composites ask for: they join people at random."""
+    draw = np.random.default_rng(0)
+    people = [f"person {n}" for n in range(200)]
+    scenes = [draw.choice(people, 4, replace=False).tolist() for _ in range(400)]
+    earlier = {name: "val" if n < 5 else "train" for n, name in enumerate(people[:100])}
+    splits = assign_splits(scenes, 0.0, 0, earlier)
+    assert {name: splits[name] for name in earlier} == earlier
+    assert {splits[name] for name in people[100:]} == {"train"}
+    assert sum(split_of(scene, splits) is None for scene in scenes) < 0.12 * len(scenes)  # 1 - (1 - 5 / 200) ** 4 is 0.096

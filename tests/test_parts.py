@@ -29,6 +29,21 @@ def test_a_folder_without_a_ledger_is_not_finished(workdir):
         images.parts()
 
 
+def test_what_is_synthetic_is_seen_where_it_is_asked_for_alone(workdir):
+    images, every = Parts(workdir, "images"), Parts(workdir, "images", synthetic=True)
+    images.write("a.parquet", table(1))
+    images.commit({"photos": ["a.parquet"]}, {"faces": "0"}, {"seed": 1})
+    before = images.digest()
+    images.write("made.parquet", table(2))
+    images.commit({"synthetic": ["made.parquet"]})
+    assert images.parts() == ["a.parquet"] and images.read_all()["value"].to_pylist() == [1]
+    assert every.parts() == ["a.parquet", "made.parquet"] and every.read_all()["value"].to_pylist() == [1, 2]
+    assert images.digest() == before != every.digest()
+    assert images.made_from() == {"faces": "0"} and images.options() == {"seed": 1}
+    images.commit({"synthetic": []})
+    assert every.parts() == ["a.parquet"] and images.existing() == {"a.parquet"}
+
+
 def test_readers_read_what_the_ledger_names_and_the_rest_is_removed(workdir):
     images = Parts(workdir, "images")
     for name in ("a", "b", "stale"):

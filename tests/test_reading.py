@@ -106,7 +106,7 @@ def about_of(shards: list[dict[str, Any]]) -> dict[str, Any]:
                     "pair": {"max_bystanders": 0, "min_margin": None}, "write": {"target_size": 1024}},
         "models": {"faces": {"backend": "dlib", "name": "test", "sha256": "0" * 64, "license": "CC0-1.0",
                              "dimensions": DIMENSIONS, "bounds": bounds}},
-        "libraries": {"numpy": "2"},
+        "generators": [], "libraries": {"numpy": "2"},
         "counts": {"samples": sum(counts.values()), "by_config_and_split": dict(counts), "by_source": {"photo": 18},
                    "identities": 3},
         "shards": shards}

@@ -166,6 +166,7 @@ JSON_FAULTS = {
     "id_conf": (put("id_conf", 0.1), "id_conf"),
     "bystanders": (put("bystanders", 1), "bystanders"),
     "source": (put("source", "painting"), "source"),
+    "generator": (put("generator", "composite/1"), "generator"),
     "prompt": (put("prompt", "other"), "prompt"),
     "member": (put(*FIRST, "member", "ref_2.jpg"), "member of reference 1"),
     "assignment out of range": (put("assignment", [0, 7]), "assignment is"),

@@ -55,8 +55,9 @@ def few(workdir: str, embedder: Embedder) -> bool:
     """Whether one cell holds all faces of a work directory. Parts are opened only where their embeddings, half of their bytes
     at least, may be so few."""
     faces = Parts(workdir, "faces")
-    return (sum(faces.sizes().values()) <= 2 * WHOLE * 4 * embedder.dimensions
-            and sum(map(faces.rows, faces.parts())) <= WHOLE)
+    sizes, parts = faces.sizes(), faces.parts()
+    return (sum(sizes[part] for part in parts) <= 2 * WHOLE * 4 * embedder.dimensions
+            and sum(map(faces.rows, parts)) <= WHOLE)
 
 
 def blocks(workdir: str) -> tuple[Block, ...]:

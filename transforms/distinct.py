@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 from transforms.parts import Parts
 
 
-def distinct_images(workdir: str, columns: list[str]) -> pa.Table:
-    """Rows of `images` with the wanted columns and `part`, one an `image_key`, sorted by it."""
-    table = Parts(workdir, "images").read_all(sorted({*columns, "image_key", "uri", "root"}))
+def distinct_images(workdir: str, columns: list[str], synthetic: bool = False) -> pa.Table:
+    """Rows of `images` with the wanted columns and `part`, one an `image_key`, sorted by it; `synthetic`: see `Parts`."""
+    table = Parts(workdir, "images", synthetic).read_all(sorted({*columns, "image_key", "uri", "root"}))
     table = table.sort_by([(name, "ascending") for name in ("image_key", "uri", "root")])
     keys = table["image_key"].to_numpy(zero_copy_only=False)
     first = np.ones(len(keys), bool)

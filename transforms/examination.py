@@ -36,7 +36,7 @@ Spread = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
 @dataclass(frozen=True)
-class ExamineOptions(Limits, CropOptions):
+class ModelOptions:
     faces: str = field(default="dlib", metadata={
         "metavar": "BACKEND[:ARGUMENT]", "recorded": False,  # it may be a path; `models` says what was used
         "help": "face models: dlib (CPU, weights come with pip), insightface[:PACK_OR_DIR] (GPU or CPU) or opencv:DIR (CPU, "
@@ -47,6 +47,11 @@ class ExamineOptions(Limits, CropOptions):
     device: str = field(default="auto", metadata={
         "matches": DEVICE, "metavar": "auto|cpu|cuda[:N]",
         "help": "where models run that can choose; default: auto, a GPU if there is one", "recorded": False})
+
+
+@dataclass(frozen=True)
+class ExamineOptions(Limits, CropOptions, ModelOptions):
+    """All that one look depends on."""
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class ExtractOptions(IngestOptions, ExamineOptions):
+class WorkerOptions:
     extract_processes: int = field(default=0, metadata={
         "least": 0,
         "help": "processes that run CPU models; default: one a core", "recorded": False})
@@ -51,6 +51,9 @@ class ExtractOptions(IngestOptions, ExamineOptions):
         "help": "GPU of a cluster's workers for this stage alone, as Beam's resource hints write it "
                 "(type:nvidia-l4;count:1;install-nvidia-driver); default: none is asked for", "recorded": False})
 
+
+@dataclass(frozen=True)
+class ExtractOptions(IngestOptions, ExamineOptions, WorkerOptions):
     def processes(self) -> int:
         return self.extract_processes or os.cpu_count() or 1
 
@@ -64,18 +67,23 @@ class NamedChunk:
 
 
 def name_chunk(chunk: Chunk, options: ExtractOptions, embedder: Embedder, persons: Weights | None = None) -> NamedChunk:
-    """The name is a digest of the chunk and of the options and bounds that matter; how many processes work does not."""
+    """The name is a digest of the chunk and of what matters beside it."""
+    return NamedChunk(f"{digests.of(chunk.identity(), matters(options, embedder, persons))}.parquet", chunk)
+
+
+def matters(options: ExtractOptions, embedder: Embedder, persons: Weights | None) -> list[object]:
+    """What rows depend on beside the pictures: options, models and bounds. How many processes work changes nothing."""
     bounds = face_models.bounds(embedder)
-    matters = [options.max_pixels, options.min_side, options.ref_crop, options.ref_size, options.ref_margin,
-               embedder.to_json(), persons and persons.to_json(),
-               bounds.quality, bounds.strict_same_person, VERSION, SCHEMA_VERSION]
-    return NamedChunk(f"{digests.of(chunk.identity(), matters)}.parquet", chunk)
+    return [options.max_pixels, options.min_side, options.ref_crop, options.ref_size, options.ref_margin,
+            embedder.to_json(), persons and persons.to_json(),
+            bounds.quality, bounds.strict_same_person, VERSION, SCHEMA_VERSION]
 
 
 class ChunkRows:
     """The rows that one chunk becomes."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: str) -> None:
+        self.source = source
         self.images: list[Image] = []
         self.faces: list[Face] = []
         self.crops: list[Crop] = []
@@ -95,7 +103,7 @@ class ChunkRows:
 
     def add_copy(self, root: str, item: Item, image_key: str, seen: Examined) -> None:
         """The same bytes at another place: an image, whose faces stand already."""
-        self.images.append(Image(image_key, item.uri, root, item.group, item.clip, item.timestamp, "photo",
+        self.images.append(Image(image_key, item.uri, root, item.group, item.clip, item.timestamp, self.source,
                                  seen.width, seen.height, seen.perceptual_hash, item.caption, item.license))
 
     def reject(self, item: Item, bad: BadPicture) -> None:
@@ -181,7 +189,7 @@ class ExtractHandler(ModelHandler[NamedChunk, str, Examiner]):
         return table.sort_by([(key, "ascending") for key in keys]).combine_chunks()
 
     def _extract(self, chunk: Chunk, only: set[str] | None, examiner: Examiner) -> ChunkRows:
-        rows = ChunkRows()
+        rows = ChunkRows(chunk.source)
         first: dict[str, Item] = {}
         copies: dict[str, list[Item]] = {}
         waiting: deque[str] = deque()

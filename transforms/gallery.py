@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -16,6 +17,10 @@ from transforms import digests
 from transforms.distinct import distinct_images, of_distinct
 from transforms.parts import Parts, places
 
+SAME_PICTURE_BITS = 10
+"""Perceptual hashes of 64 bits that differ in no more are one picture. On faces/dev no two different pictures differ in fewer
+than 16; a picture that was shrunk and encoded again differs in 4 at most (tests). Copies that were cropped or mirrored differ
+in more: those are for the near-copy bound."""
 CACHED_VECTOR_BYTES = 256 * 2**20
 """Of parts' vectors kept by one process, as float16: 262 thousand of 512 numbers, a million of 128."""
 
@@ -132,6 +137,49 @@ class VectorCache:
 def hash_distance(one: int, others: np.ndarray) -> np.ndarray:
     """Differing bits, int [N], of a perceptual hash and uint64 [N] others."""
     return np.bitwise_count(np.uint64(one) ^ others)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A picture that others must not show again: a target, or a photo that somebody in it was cut out of."""
+
+    image_key: str
+    perceptual_hash: int
+    clip: str
+    """'' where unknown."""
+
+
+@dataclass(frozen=True)
+class Photos:
+    """All distinct photos of a work directory, by image_key: what a synthesised picture's people were cut out of."""
+
+    table: pa.Table
+    """image_key (sorted), perceptual_hash, clip."""
+
+    @cached_property
+    def keys(self) -> np.ndarray:
+        return self.table["image_key"].to_numpy(zero_copy_only=False)
+
+    def origin(self, image_key: str) -> Origin:
+        row = self.table.slice(int(np.searchsorted(self.keys, image_key)), 1).to_pylist()[0]
+        if row["image_key"] != image_key:
+            raise KeyError(image_key)
+        return Origin(image_key, row["perceptual_hash"], row["clip"] or "")
+
+
+def read_photos(workdir: str) -> Photos:
+    return Photos(distinct_images(workdir, ["image_key", "perceptual_hash", "clip"]))
+
+
+def shown_again(gallery: Gallery, rows: np.ndarray, origins: Iterable[Origin]) -> np.ndarray:
+    """bool [len(rows)]: candidates in one of these pictures, in one like it or in one of its clip."""
+    again = np.zeros(len(rows), bool)
+    for origin in origins:
+        again |= gallery.image_keys[rows] == origin.image_key
+        again |= hash_distance(origin.perceptual_hash, gallery.hashes[rows]) <= SAME_PICTURE_BITS
+        if origin.clip:
+            again |= gallery.clips[rows] == origin.clip
+    return again
 
 
 def pose_difference(one: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import apache_beam as beam
@@ -16,14 +16,27 @@ import pyarrow as pa
 from schemas.embedder import Bounds
 from schemas.reject import REJECTS, Reject
 from schemas.sample import MAX_REFERENCES, Reference, Sample, Target, samples_schema
+from schemas.scene import Proposal, read_proposals
 from schemas.table import to_table, vectors
 from transforms import digests, matching, progress, prompts
 from transforms.cluster import embedder_of
+from transforms.compose import FOLDER
 from transforms.distinct import by_part, distinct_images, of_distinct
 from transforms.face_models import bounds as bounds_of
-from transforms.gallery import Gallery, VectorCache, hash_distance, pose_difference, poses, read_gallery
+from transforms.gallery import (
+    Gallery,
+    Origin,
+    Photos,
+    VectorCache,
+    pose_difference,
+    poses,
+    read_gallery,
+    read_photos,
+    shown_again,
+)
 from transforms.mates import same_person_twice
 from transforms.parts import Parts
+from transforms.recognize import proposals_parts
 
 WINDOW = 64
 """Candidates of a person that a face is compared with at once, from a place on that is drawn from the face's key."""
@@ -33,15 +46,11 @@ the checks that follow, or serve another face."""
 MOST_WINDOWS = 16
 """Windows that are looked at to find them. A choice: a burst of hundreds of near copies must not hide a person's other photos,
 and a target must not cost more than a thousand comparisons a face."""
-SAME_PICTURE_BITS = 10
-"""Perceptual hashes of 64 bits that differ in no more are one picture. On faces/dev no two different pictures differ in fewer
-than 16; a picture that was shrunk and encoded again differs in 4 at most (tests). Copies that were cropped or mirrored differ
-in more: those are for the near-copy bound."""
 BYSTANDER = 0.5
 """A face without a reference counts as a bystander from this share of the smallest matched face's side on (contract, 4)."""
 NEAR_COPIES = b"near_copies_refused"
 """Metadata of a part of drafts: pairs of a face and a candidate that the near-copy bound refused."""
-VERSION = 2
+VERSION = 3
 """Raised when the same parts and options give other samples."""
 
 
@@ -78,8 +87,13 @@ class TargetFaces:
 
     target: Target
     source: str
+    generator: str
+    """What made it; '' for a photo or a frame."""
+    seed: int
+    """Of what made it; -1 for a photo or a frame."""
     caption: str
-    perceptual_hash: int
+    origins: tuple[Origin, ...]
+    """Itself, and the photos that its people were cut out of: none of them shows a person again as a reference."""
     face_ids: list[str]
     identities: list[str]
     """'' for nobody known."""
@@ -125,19 +139,15 @@ class Candidates:
 def others(gallery: Gallery, faces: TargetFaces, face: int) -> np.ndarray:
     """int64: rows of the gallery that show the face's person in another picture, from a place on that the face's key draws.
 
-    Never the target itself or a picture like it, never its clip; a frame looks in its own video first."""
+    Never one of its origins or a picture like it, never its clip; a frame looks in its own video first."""
     span = gallery.spans.get(faces.identities[face])
     if span is None:
         return np.zeros(0, np.int64)
     start, end = span
     turn = digests.number("shortlist", faces.face_ids[face]) % (end - start)
     rows = start + (np.arange(end - start) + turn) % (end - start)
-    clip, group = faces.target.clip, faces.target.group
-    other = (gallery.image_keys[rows] != faces.target.image_key) \
-        & (hash_distance(faces.perceptual_hash, gallery.hashes[rows]) > SAME_PICTURE_BITS)
-    if clip:
-        other &= gallery.clips[rows] != clip
-    rows = rows[other]
+    group = faces.target.group
+    rows = rows[~shown_again(gallery, rows, faces.origins)]
     if faces.source == "frame" and group:
         rows = rows[np.argsort(gallery.groups[rows] != group, kind="stable")]
     return rows
@@ -262,7 +272,8 @@ def make_sample(faces: TargetFaces, gallery: Gallery, found: Candidates, matched
     centres = [float(faces.boxes[face][[0, 2]].mean()) for face in matched]
     prompt = faces.caption or prompts.describe(key, options.seed, len(matched) + others, centres, faces.target.width)
     return Sample(
-        key=key, split="", prompt=prompt, source=faces.source, target=faces.target, references=references,
+        key=key, split="", prompt=prompt, source=faces.source, generator=faces.generator, seed=faces.seed,
+        target=faces.target, references=references,
         similarity_matrix=matrix.tolist(), assignment=matched.tolist(), id_sim=matching.id_sim(matrix),
         id_conf=matching.id_conf(matrix), mimr=matching.mimr(matrix), bystanders=others,
         identities=sorted({name for name in faces.identities if name}),
@@ -270,9 +281,10 @@ def make_sample(faces: TargetFaces, gallery: Gallery, found: Candidates, matched
         reference_embeddings=found.embeddings[chosen].ravel().tolist())
 
 
-def read_targets(workdir: str, part: str, mine: pa.Table, identities: dict[str, str],
-                 strict_same_person: float) -> Iterator[TargetFaces]:
-    """Every distinct image of one part, the rows of `mine`, with its faces, by image_key."""
+def read_targets(workdir: str, part: str, mine: pa.Table, identities: dict[str, str], strict_same_person: float,
+                 proposals: Mapping[str, Proposal], photos: Photos) -> Iterator[TargetFaces]:
+    """Every distinct image of one part, the rows of `mine`, with its faces, by image_key; `proposals`: what those were made
+    from that were synthesised, by image_key."""
     faces = Parts(workdir, "faces").read(part, ["face_id", "image_key", "box", "keypoints", "person_box", "embedding"])
     faces = of_distinct(faces.append_column("part", pa.array([part] * len(faces), pa.string())), mine)
     rows_of: dict[str, list[int]] = {}
@@ -284,11 +296,15 @@ def read_targets(workdir: str, part: str, mine: pa.Table, identities: dict[str, 
         some = faces.take(pa.array(rows, pa.int64()))
         embeddings = vectors(some["embedding"])
         names = some["face_id"].to_pylist()
+        made = proposals.get(image["image_key"])
+        origins = [Origin(image["image_key"], image["perceptual_hash"], image["clip"] or ""),
+                   *(photos.origin(one.image_key) for one in (made.people if made else ()))]
         yield TargetFaces(
             target=Target(image["image_key"], image["uri"], image["root"], image["group"] or "", image["clip"] or "",
                           image["license"] or "", image["width"], image["height"]),
-            source=image["source"], caption=image["caption"] or "", perceptual_hash=image["perceptual_hash"],
-            face_ids=names, identities=[identities.get(name, "") for name in names], boxes=vectors(some["box"]),
+            source=image["source"], generator=made.generator if made else "", seed=made.seed if made else -1,
+            caption=(made and made.prompt) or image["caption"] or "", origins=tuple(origins), face_ids=names,
+            identities=[identities.get(name, "") for name in names], boxes=vectors(some["box"]),
             keypoints=vectors(some["keypoints"]), person_boxes=[box or [] for box in some["person_box"].to_pylist()],
             embeddings=embeddings.astype(np.float16),
             twice=bool(same_person_twice(embeddings, np.zeros(len(rows), np.int64), strict_same_person).any()))
@@ -305,6 +321,9 @@ class Context:
     cache: VectorCache
     bounds: Bounds
     embedding_model: str
+    proposals_parts: dict[str, str]
+    """Part of synthesised images -> the part that says what they were made from."""
+    photos: Photos
 
 
 _CONTEXTS: dict[tuple[str, str, float | None], Context] = {}
@@ -320,14 +339,15 @@ def context(workdir: str, state: str, options: PairOptions) -> Context:
             embedder = embedder_of(workdir)
             bounds = bounds_of(embedder)
             quality = bounds.quality if options.min_quality is None else options.min_quality
-            known = Parts(workdir, "identities").read_all(["face_id", "identity"])
+            known = Parts(workdir, "identities", synthetic=True).read_all(["face_id", "identity"])
             images = distinct_images(workdir, ["image_key", "uri", "root", "group", "clip", "source", "width", "height",
-                                               "perceptual_hash", "caption", "license"])
+                                               "perceptual_hash", "caption", "license"], synthetic=True)
             _CONTEXTS[key] = Context(
                 by_part(images),
                 {face: name for face, name in zip(known["face_id"].to_pylist(), known["identity"].to_pylist(),
                                                   strict=True) if name},
-                read_gallery(workdir, quality), VectorCache(Parts(workdir, "crops")), bounds, embedder.to_json())
+                read_gallery(workdir, quality), VectorCache(Parts(workdir, "crops")), bounds, embedder.to_json(),
+                proposals_parts(workdir, bounds), read_photos(workdir))
         return _CONTEXTS[key]
 
 
@@ -349,8 +369,11 @@ class ProposePart(beam.DoFn):
         rejects: list[Reject] = []
         near_copies = 0
         mine = known.images.get(part)  # None where all its images are copies of others, or it has none
+        made_from = known.proposals_parts.get(part)
+        proposals = {one.image_key: one for one in read_proposals(Parts(self.workdir, FOLDER).read(made_from))
+                     } if made_from else {}
         for faces in () if mine is None else read_targets(self.workdir, part, mine, known.identities,
-                                                          known.bounds.strict_same_person):
+                                                          known.bounds.strict_same_person, proposals, known.photos):
             try:
                 check_target(faces, self.options)
                 found = candidates(faces, known.gallery, known.cache, known.bounds, ENOUGH * self.options.samples_per_target)

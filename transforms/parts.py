@@ -23,6 +23,8 @@ from transforms import digests
 from transforms.failure import Failure
 
 LEDGER = "_parts.json"
+PHOTOS, SYNTHETIC = "photos", "synthetic"
+"""Producers, in every ledger: what comes from the INPUTs, and what was composed or generated from that."""
 SCHEMA_VERSION = 1
 """Of the work directory. Raised when a column changes its meaning, so that older parts are refused and not misread."""
 
@@ -117,6 +119,9 @@ class Parts:
     workdir: str
     name: str
     """`images`, `faces`, `crops`, `identities`, `samples`, …"""
+    synthetic: bool = False
+    """Whether the parts of the producer SYNTHETIC are seen too. What is made of photos does not see them, so that it is the
+    same with and without them (design, point 6)."""
 
     @cached_property
     def url(self) -> str:
@@ -210,15 +215,19 @@ class Parts:
         """Producer -> names of its valid parts. Raises NotReady where the stage has not finished, OtherSchema."""
         return self._read_ledger()["parts"]
 
+    def _seen(self, ledger: Mapping[str, list[str]]) -> dict[str, list[str]]:
+        return {producer: names for producer, names in ledger.items() if self.synthetic or producer != SYNTHETIC}
+
     def parts(self, producers: Iterable[str] | None = None) -> list[str]:
-        """Names of valid parts, all producers' or the named ones'."""
+        """Names of valid parts, all producers' that are seen or the named ones'."""
         ledger = self.ledger()
-        return [part for producer in sorted(ledger if producers is None else set(producers) & ledger.keys())
+        return [part for producer in sorted(self._seen(ledger) if producers is None else set(producers) & ledger.keys())
                 for part in ledger[producer]]
 
     def digest(self) -> str:
-        """Of what is valid now: says whether something was made from this or from an earlier state of it."""
-        return digests.of(self._read_ledger())
+        """Of what is valid now and seen: says whether something was made from this or from an earlier state of it."""
+        ledger = self._read_ledger()
+        return digests.of({**ledger, "parts": self._seen(ledger["parts"])})
 
     def made_from(self) -> dict[str, str]:
         """Folder -> the digest that it had when this was made from it."""
@@ -239,14 +248,16 @@ class Parts:
                options: Mapping[str, Any] | None = None) -> None:
         """Replace the named producers' parts in the ledger, in one write, then remove what no producer lists.
 
-        `made_from`: name -> digest of what they were made from, see `state_of`; `options`: what they were made by."""
+        `made_from`: name -> digest of what they were made from, see `state_of`; `options`: what they were made by; both stay
+        as they are where they are not given."""
         try:
-            ledger = self.ledger()
+            before = self._read_ledger()
         except NotReady:
-            ledger = {}
-        ledger = {**ledger, **{producer: sorted(names) for producer, names in parts.items()}}
-        text = json.dumps({"schema": SCHEMA_VERSION, "parts": ledger, "made_from": made_from or {},
-                           "options": options or {}}, indent=1, sort_keys=True)
+            before = {}
+        ledger = {**before.get("parts", {}), **{producer: sorted(names) for producer, names in parts.items()}}
+        text = json.dumps({"schema": SCHEMA_VERSION, "parts": ledger,
+                           "made_from": before.get("made_from", {}) if made_from is None else made_from,
+                           "options": before.get("options", {}) if options is None else options}, indent=1, sort_keys=True)
         put(join(self.url, LEDGER), text.encode())
         listed = {part for names in ledger.values() for part in names}
         for part in sorted(self.existing() - listed):
@@ -273,7 +284,7 @@ def state_of(*sources: Parts) -> dict[str, str]:
 
 
 MADE_BY = {"images": "extract", "faces": "extract", "crops": "extract", "rejects": "extract", "identities": "cluster",
-           "people": "cluster",
-           "grid": "cluster", "cells": "cluster", "crowding": "cluster", "edges": "cluster",
+           "people": "cluster", "grid": "cluster", "cells": "cluster", "crowding": "cluster", "edges": "cluster",
+           "synthetic": "synthesize",
            "drafts": "pair", "splits": "pair", "samples": "pair", "shards": "write"}
 """Folder -> the command that makes it."""

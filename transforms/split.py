@@ -19,7 +19,7 @@ from transforms import digests
 from transforms.chunking import cut
 from transforms.communities import assign_splits, split_of
 from transforms.pair import PairOptions
-from transforms.parts import NotReady, Parts
+from transforms.parts import PHOTOS, SYNTHETIC, NotReady, Parts
 
 EMBEDDING_MODEL = b"embedding_model"
 SPLITS = pa.schema([("identity", pa.string()), ("split", pa.string())])
@@ -47,15 +47,21 @@ def splits_part(state: str, options: PairOptions) -> str:
 
 
 def read_splits(workdir: str) -> dict[str, str]:
-    """Identity -> the split that it once got, under its earlier name too; nobody before the first `pair`."""
-    try:
-        table = Parts(workdir, "splits").read_all()
-    except NotReady:
-        return {}
-    splits = dict(zip(table["identity"].to_pylist(), table["split"].to_pylist(), strict=True))
+    """Identity -> the split that it once got, under its earlier name too; nobody before the first `pair`.
+
+    Where photos have given somebody another one than what was synthesised, the photos are right."""
+    splits: dict[str, str] = {}
+    for producer in (SYNTHETIC, PHOTOS):
+        try:
+            names = Parts(workdir, "splits").parts([producer])
+        except NotReady:
+            return {}
+        for part in names:
+            table = Parts(workdir, "splits").read(part)
+            splits.update(zip(table["identity"].to_pylist(), table["split"].to_pylist(), strict=True))
     people = Parts(workdir, "people").read_all(["identity", "earlier"])
-    names = zip(people["identity"].to_pylist(), people["earlier"].to_pylist(), strict=True)
-    return splits | {name: splits[old] for name, old in names if name not in splits and old in splits}
+    renamed = zip(people["identity"].to_pylist(), people["earlier"].to_pylist(), strict=True)
+    return splits | {name: splits[old] for name, old in renamed if name not in splits and old in splits}
 
 
 class WriteSplits(beam.DoFn):

@@ -29,7 +29,7 @@ from transforms.parts import Parts, filesystem, join, put, put_file
 from transforms.pictures import UNLIMITED, BadPicture
 from transforms.shards import Shard, npz, write_members
 
-VERSION = 2
+VERSION = 3
 """Raised when the same samples and options give other bytes."""
 SHARDS = pa.schema([("path", pa.string()), ("references", pa.int32()), ("split", pa.string()), ("content", pa.string()),
                     ("samples", pa.int64()), ("bytes", pa.int64()), ("sha256", pa.string()), ("parquet_sha256", pa.string())])
