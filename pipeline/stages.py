@@ -143,7 +143,7 @@ def cluster(workdir: str, options: ClusterOptions, run: RunOptions) -> None:
 def compare(workdir: str, state: dict[str, str], bounds: Bounds, run: RunOptions) -> Compared | None:
     """Find which faces are alike, unless they are few enough for `ClusterIdentities` to do so. `state`: of faces and images."""
     if few(workdir, embedder_of(workdir)):
-        for folder in (*KEPT, "cells"):
+        for folder in (*KEPT, *PASSING, "cells"):
             Parts(workdir, folder).discard()
         return None
     compared = Compared.of(workdir, bounds)
