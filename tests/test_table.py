@@ -62,7 +62,8 @@ def test_a_detection_that_is_none_is_refused_with_what_came(change, says):
 def test_reasons_are_a_closed_list():
     with pytest.raises(ValueError, match="closed list"):
         Reject.of("a.jpg", "extract", "bad luck")
-    assert all(reason.step in ("images", "crops", "identities", "samples", "shards") for reason in REASONS.values())
+    steps = "images", "crops", "identities", "synthetic", "samples", "shards"
+    assert all(reason.step in steps for reason in REASONS.values())
 
 
 def test_the_json_has_no_type_to_be_guessed():
