@@ -23,7 +23,7 @@ from transforms.parts import Parts
 PEOPLE = {2: 0.10, 3: 0.20, 4: 0.20, 5: 0.16, 6: 0.14, 7: 0.10, 8: 0.10}
 """Share of the scenes that are to have so many people: mostly three and more, which is what public sets lack (design)."""
 LEAST_FACE = 100
-"""Pixels: as `cutouts.LEAST_SIDE`, which needs OpenCV to be asked."""
+"""Side of a face, pixels, below which nobody is cut out: the face in dlib's chip is that wide."""
 SPARE = 3
 """People who are cast beyond those: of 111 scenes of faces/dev without any, 25 were left with fewer than two."""
 BELOW = 0.7

@@ -13,9 +13,8 @@ from scipy import ndimage
 
 BESIDE, ABOVE, BELOW = 2.3, 1.2, 3.2
 """What is looked at around a face, at either side, above and below its box, in sides of the face: arms and a torso."""
-LEAST_SIDE, MOST_SIDE = 100, 220
-"""Sides of a face, pixels: below the one nobody is cut out, for the face in dlib's chip is that wide; above the other the photo
-is shrunk, so that four people fit a picture of about a thousand pixels."""
+MOST_SIDE = 220
+"""Side of a face, pixels, above which the photo is shrunk, so that four people fit a picture of about a thousand pixels."""
 GRABCUT_SIDE = 56
 """Side of a face, pixels, at which GrabCut looks: what it decides is soft enough for four times that."""
 GRABCUT_ROUNDS = 6
