@@ -98,6 +98,7 @@ def test_the_same_faces_give_the_same_bytes_and_are_compared_once(workdir, tmp_p
     before = {file: file.stat().st_mtime_ns for file in Path(workdir, "edges").iterdir()}
     stages.cluster(workdir, ClusterOptions(join=0.3), RunOptions())
     assert {file: file.stat().st_mtime_ns for file in Path(workdir, "edges").iterdir()} == before
+    assert len(Parts(workdir, "identities").read_all()) == len(Parts(workdir, "faces").read_all(["face_id"]))
 
 
 def test_a_picture_that_lies_in_several_parts_counts_once(tmp_path, monkeypatch):

@@ -158,9 +158,10 @@ class ClusterFaces(beam.DoFn):
                           identities["identity"].to_pylist(), [earlier.get(face) for face in face_ids])
         progress.tell(summary(people))
         rows_of = by_part(identities.append_column("part", faces["part"]))
-        Parts(workdir, "people").write(people_part(self.state, self.options, bounds), people)
+        own = face_models.bounds(embedder_of(workdir))  # names of parts are made of these and of the options
+        Parts(workdir, "people").write(people_part(self.state, self.options, own), people)
         for part in Parts(workdir, "faces").parts():
-            name = identities_part(part, self.state, self.options, bounds)
+            name = identities_part(part, self.state, self.options, own)
             mine = rows_of[part].drop_columns(["part"]) if part in rows_of else identities.slice(0, 0)
             Parts(workdir, "identities").write(name, mine.combine_chunks())
             progress.advance("cluster")
