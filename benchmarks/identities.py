@@ -31,13 +31,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks import processes, rivals
-from pipeline.stages import PHOTOS
 from schemas.crop import crops_schema
 from schemas.image import IMAGES, Image
 from schemas.reject import REJECTS
 from schemas.table import to_table
 from transforms.cluster import embedder_of
-from transforms.parts import LEDGER, Parts
+from transforms.parts import LEDGER, PHOTOS, Parts
 from transforms.scoring import bcubed, pairwise
 
 MAKER = Path(__file__).parents[2] / "shared" / "bench" / "make_embeddings.py"

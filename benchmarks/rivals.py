@@ -16,8 +16,9 @@ import numpy as np
 
 from schemas.embedder import Bounds
 from schemas.table import vectors
+from transforms.blocks import few
 from transforms.cluster import ClusterOptions, bounds_of, embedder_of, whole_graph
-from transforms.compare import Compared, few
+from transforms.compare import Compared
 from transforms.linkage import Graph
 from transforms.parts import Parts
 from transforms.similarity import UNIT, hash_order, products

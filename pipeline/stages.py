@@ -19,10 +19,11 @@ from schemas.chunk import Chunk, Item
 from schemas.embedder import Bounds, Embedder
 from schemas.weights import Weights
 from transforms import digests, face_models, inputs, person_models, progress
+from transforms.blocks import few
 from transforms.casting import photos_of_people, read_cast
 from transforms.casting import scenes as cast_scenes
 from transforms.cluster import ClusterIdentities, ClusterOptions, embedder_of, identities_part, people_part, state_of_faces
-from transforms.compare import KEPT, PASSING, Compared, CompareFaces, SurveyFaces, few, table_part
+from transforms.compare import KEPT, PASSING, Compared, CompareFaces
 from transforms.compose import FOLDER, ComposeScenes, SynthesizeOptions, name_scenes, opencv_modules, proposals, root_of, tar_of
 from transforms.crops import CropOptions
 from transforms.examination import ModelOptions
@@ -53,6 +54,7 @@ from transforms.parts import (
 from transforms.recognize import RECOGNIZED, RecognizePeople, proposals_parts, recognized_part, synthesized
 from transforms.shards import Shard, plan
 from transforms.split import AssignSplits, grouped, samples_part, splits_part
+from transforms.survey import SurveyFaces, table_part
 from transforms.write import WriteOptions, WriteShards, shard_part
 
 
@@ -177,13 +179,13 @@ def synthesize(workdir: str, options: SynthesizeOptions, models: ModelOptions, w
         if synthesized(workdir):
             _commit_synthetic(workdir, [], [], {}, {})
         return
+    opencv_modules()  # or say at once that they are missing
     check_extracted(workdir)
     sources = [Parts(workdir, folder) for folder in ("images", "faces", "crops", "identities")]
     sources[3].check_made_from(sources[1], sources[0])
     embedder, persons = _same_models(workdir, models)
     bounds, made = face_models.bounds(embedder), Parts(workdir, FOLDER, synthetic=True)
     how = ExtractOptions(**{**asdict(from_record(ExtractOptions, sources[0].options())), **asdict(models), **asdict(workers)})
-    opencv_modules()  # or say at once that they are missing
     cast = read_cast(workdir, bounds.quality)
     scenes = cast_scenes(cast, proposals(photos_of_people(workdir), options.synthetic_fraction), options.seed)
     if not scenes:

@@ -44,9 +44,9 @@ class Bounds:
     """Least ID-Conf margin of a reference, in [0, 1] (UMO, eq. 5)."""
     quality: float
     """Least `quality`, in [0, 1], of a face that is to be a reference."""
-    crowding: float
+    crowding_weight: float
     """Share of a face's crowding that is taken off its similarities (cohort scaling)."""
-    growth: float
+    crowding_growth: float
     """What is taken off besides where there are many faces: for each e-fold of 20 thousand so many times what similarities to
     strangers grow by in e-fold rarer ranks."""
     edge: float

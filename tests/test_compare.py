@@ -12,7 +12,7 @@ from pipeline import stages
 from pipeline.stages import RunOptions
 from schemas.table import vectors
 from tests.builders import EMBEDDER, make_workdir, party
-from transforms import cells, compare, face_models
+from transforms import blocks, cells, face_models
 from transforms.cells import neighbours
 from transforms.cluster import ClusterOptions, graph_of
 from transforms.compare import KEPT, PASSING, Compared
@@ -27,8 +27,8 @@ BOUNDS = face_models.bounds(EMBEDDER)
 @pytest.fixture
 def workdir(tmp_path, monkeypatch) -> str:
     """Some 200 faces that are too many for one cell, in blocks of a few parts."""
-    monkeypatch.setattr(compare, "WHOLE", 0)
-    monkeypatch.setattr(compare, "BLOCK_BYTES", 40_000)
+    monkeypatch.setattr(blocks, "WHOLE", 0)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 40_000)
     return make_workdir(tmp_path, PHOTOS)
 
 
@@ -63,7 +63,7 @@ def faces_of(workdir: str, compared: Compared) -> pa.Table:
 
 def test_one_cell_gives_what_one_process_gives(workdir, monkeypatch):
     monkeypatch.setattr(cells, "CELL", 1 << 40)  # so that no centre is drawn
-    blocks = run(workdir)
+    in_blocks = run(workdir)
     compared = Compared.of(workdir, BOUNDS)
     found, graph = compared.graph(workdir)
     whole = graph_of(faces_of(workdir, compared), BOUNDS)
@@ -73,9 +73,9 @@ def test_one_cell_gives_what_one_process_gives(workdir, monkeypatch):
     assert np.array_equal(graph.images[:, None] == graph.images, whole.images[:, None] == whole.images)
     assert equal(graph.edges, whole.edges) and len(whole.edges) > 200
     shutil.rmtree(Path(workdir, "identities"))
-    monkeypatch.setattr(compare, "WHOLE", 10_000)
-    assert run(workdir) == blocks
-    assert len(set(blocks.values())) == 40
+    monkeypatch.setattr(blocks, "WHOLE", 10_000)
+    assert run(workdir) == in_blocks
+    assert len(set(in_blocks.values())) == 40
 
 
 def test_edges_are_those_inside_cells_wherever_the_faces_lie(workdir, monkeypatch):
@@ -102,8 +102,8 @@ def test_the_same_faces_give_the_same_bytes_and_are_compared_once(workdir, tmp_p
 
 
 def test_a_picture_that_lies_in_several_parts_counts_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(compare, "WHOLE", 0)
-    monkeypatch.setattr(compare, "BLOCK_BYTES", 40_000)
+    monkeypatch.setattr(blocks, "WHOLE", 0)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 40_000)
     small_cells(monkeypatch)
     workdir = make_workdir(tmp_path, PHOTOS)
     images, faces, crops = (Parts(workdir, name) for name in ("images", "faces", "crops"))
@@ -125,15 +125,15 @@ def test_a_picture_that_lies_in_several_parts_counts_once(tmp_path, monkeypatch)
 def test_a_set_that_has_become_small_leaves_nothing_behind(workdir, monkeypatch):
     small_cells(monkeypatch)
     many = run(workdir)
-    monkeypatch.setattr(compare, "WHOLE", 10_000)
+    monkeypatch.setattr(blocks, "WHOLE", 10_000)
     shutil.rmtree(Path(workdir, "identities"))
     assert run(workdir).keys() == many.keys()
     assert not any(Path(workdir, folder).exists() for folder in (*KEPT, "cells"))
 
 
 def test_blocks_hold_all_parts_in_their_order(workdir):
-    blocks = compare.blocks(workdir)
-    assert [part for block in blocks for part in block.parts] == Parts(workdir, "faces").parts()
-    assert [block.number for block in blocks] == list(range(len(blocks)))
+    cut = blocks.blocks(workdir)
+    assert [part for block in cut for part in block.parts] == Parts(workdir, "faces").parts()
+    assert [block.number for block in cut] == list(range(len(cut)))
     sizes = Parts(workdir, "faces").sizes()
-    assert all(sum(sizes[part] for part in block.parts) <= 40_000 or len(block.parts) == 1 for block in blocks)
+    assert all(sum(sizes[part] for part in block.parts) <= 40_000 or len(block.parts) == 1 for block in cut)

@@ -23,7 +23,8 @@ from transforms.scoring import bcubed
 from transforms.similarity import UNIT, Edges, on_grid, strong_edges
 
 BOUNDS = Bounds(same_person=0.5, strict_same_person=0.8, near_copy=0.95, outlier=0.4, margin=0.2, quality=0.3,
-                crowding=1.0, growth=0.0, edge=0.22, join=0.12, adopt=0.15, small_join=0.6, origin="made up for tests")
+                crowding_weight=1.0, crowding_growth=0.0, edge=0.22, join=0.12, adopt=0.15, small_join=0.6,
+                origin="made up for tests")
 
 
 def crowd(people: int, each: int, dimensions: int, seed: int = 0, noise: float = 0.5) -> tuple[np.ndarray, list[str]]:

@@ -16,16 +16,18 @@ from transforms.similarity import BestEdges, Edges, directions, products, ranges
 WHOLE = 20_000
 """Faces up to which one cell holds all (issue "Identities"): their products take some seconds."""
 CELL = 1500
-"""Faces of a cell, on average."""
+"""Faces of a cell, on average: a choice between 1000 and 2000, of which 8 a face find the same on 250 thousand generated faces
+of 512 numbers, 0.82 of the ten strongest edges; the first need twice the centres, the others twice the products."""
 LARGEST = 16 * CELL
 """Faces of a cell that is compared whole: four times the largest of 250 thousand generated faces."""
 SPILL, SPILL_OF_MANY = 16, 8
-"""Cells of a face, of no more than `MANY` faces and of more, where 16 would take too long. Of the ten strongest edges of a face
+"""Cells of a face, of no more than `MANY` faces and of more: cost grows with them. Of the ten strongest edges of a face
 that is no centre, on 250 thousand generated faces of 512 numbers, 4 of 1000 faces find 0.64, 8 of 1000 0.82, 16 of 1000 0.91;
 with 5 of 1000 the BCubed F of the whole is 0.961, with 8 of 1500 0.981."""
 MANY = 250_000
+"""A choice: at a million 16 were not tried."""
 REGION = 64
-"""Cells of a region, on average: what a worker takes on at once."""
+"""Cells of a region, on average: a choice of what a worker takes on at once."""
 SEARCH = 32
 """Regions in which the cells of a face are looked for. On a million generated faces of 512 numbers with 63 regions, 16 hold
 0.85 of the cells of a face, 12 0.79, 8 0.71."""
@@ -60,14 +62,14 @@ class Cells:
     """float32 [R, D], on the grid, the middle of each region."""
     starts: np.ndarray
     """int64 [R], the first cell of each region."""
-    spill: np.ndarray
-    """int64 [], cells of a face; all where there are fewer"""
+    spill: int
+    """Cells of a face; all where there are fewer."""
 
     @staticmethod
     def one(dimensions: int) -> Cells:
         """One cell, that holds all."""
         nothing = np.zeros((1, dimensions), np.float32)
-        return Cells(nothing, np.zeros(1, np.int64), nothing, np.zeros(1, np.int64), np.array(1))
+        return Cells(nothing, np.zeros(1, np.int64), nothing, np.zeros(1, np.int64), 1)
 
     @staticmethod
     def around(faces: np.ndarray, half: np.ndarray, spill: int) -> Cells:
@@ -78,7 +80,7 @@ class Cells:
         region = _nearest_head(faces, heads)
         order = np.argsort(region, kind="stable")
         starts = np.searchsorted(region[order], np.arange(len(heads)))
-        return Cells(faces[order], half[order], heads, starts, np.array(spill))
+        return Cells(faces[order], half[order], heads, starts, spill)
 
     def __len__(self) -> int:
         return len(self.centres)
@@ -89,7 +91,7 @@ class Cells:
 
     def nearest(self, faces: np.ndarray) -> np.ndarray:
         """The cells int64 [N, spill] of faces [N, D] on the grid, ascending; fewer where there are fewer."""
-        spill = min(int(self.spill), len(self))
+        spill = min(self.spill, len(self))
         found = np.empty((len(faces), spill), np.int64)
         for rows in ranges(len(faces), ROWS):
             found[rows] = self._nearest(faces[rows].astype(np.float32), spill)

@@ -1,17 +1,14 @@
 """Find which faces are alike, where there are too many to compare all with all.
 
-Takes blocks of parts of faces · Gives parts of grid, crowding and edges, one a block · Rejects nobody
+Takes blocks that `transforms.survey` laid out · Gives parts of crowding and edges, one a block · Rejects nobody
 
-    blocks: distinct faces, on the grid -> mean, cohort, cells -> blocks: crowding, cells of each face
-        -> regions: the edges of their cells -> blocks: the best edges of each face
+    blocks: crowding, cells of each face -> regions: the edges of their cells -> blocks: the best edges of each face
 
 Between workers travel names of parts and numbers of row groups, vectors in no shuffle: a block leaves the faces of a region in
 a row group of their own, and a worker reads those of one region from all blocks."""
 from __future__ import annotations
 
 import dataclasses
-import functools
-import operator
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,225 +17,19 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from schemas.embedder import Bounds, Embedder
+from schemas.embedder import Bounds
 from schemas.table import vectors
 from transforms import digests, progress
-from transforms.cells import WHOLE, Cells, by_cell, compare_cell, is_centre, spill_of
+from transforms.blocks import ROW_BITS, Block, as_binary, blocks, from_binary
+from transforms.cells import by_cell, compare_cell
 from transforms.linkage import MOST, Graph
 from transforms.mates import exclusive_images, same_person_twice
 from transforms.parts import Parts, state_of
-from transforms.similarity import COHORT, UNIT, BestEdges, Cohort, Edges, Mean, best_of_each, hash_order, on_grid, without
+from transforms.similarity import UNIT, BestEdges, Edges, best_of_each, without
+from transforms.survey import Table, table_part
 
 VERSION = 1
 """Raised when the same faces and bounds give other edges."""
-BLOCK_BYTES = 32 << 20
-"""Of parts of faces that a worker reads at once: some 15 thousand faces of 512 numbers."""
-ROW_BITS = 24
-"""Of a face's number, which says its row in its block; the others say which block."""
-BUCKETS = 256
-"""Of image keys, among which copies are looked for: each holds some 100 bytes an image."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """Parts of faces that are read at once."""
-
-    number: int
-    parts: tuple[str, ...]
-
-    def name(self, state: str) -> str:
-        """Of the part of each folder that is made of the block."""
-        return f"{digests.of(state, self.number)}.parquet"
-
-
-def few(workdir: str, embedder: Embedder) -> bool:
-    """Whether one cell holds all faces of a work directory. Parts are opened only where their embeddings, half of their bytes
-    at least, may be so few."""
-    faces = Parts(workdir, "faces")
-    sizes, parts = faces.sizes(), faces.parts()
-    return (sum(sizes[part] for part in parts) <= 2 * WHOLE * 4 * embedder.dimensions
-            and sum(map(faces.rows, parts)) <= WHOLE)
-
-
-def blocks(workdir: str) -> tuple[Block, ...]:
-    """The valid parts of faces, in their order, in blocks. One listing."""
-    faces = Parts(workdir, "faces")
-    sizes, taken, groups = faces.sizes(), BLOCK_BYTES, list[list[str]]()
-    for part in faces.parts():
-        if taken + sizes[part] > BLOCK_BYTES:
-            taken = 0
-            groups.append([])
-        groups[-1].append(part)
-        taken += sizes[part]
-    return tuple(Block(number, tuple(parts)) for number, parts in enumerate(groups))
-
-
-# --- the same picture lies in several places: one of them counts ---
-
-
-class KeyImages(beam.DoFn):
-    """The images of a block, by bucket of their keys: which of the same key counts, is for the bucket to say."""
-
-    def __init__(self, workdir: str) -> None:
-        self.images = Parts(workdir, "images")
-
-    def process(self, block: Block) -> Iterator[tuple[int, bytes]]:
-        tables = []
-        for number, part in enumerate(block.parts):
-            table = self.images.read(part, ["image_key", "uri", "root"])
-            tables.append(table.append_column("place", pa.array([block.number << ROW_BITS | number] * len(table), pa.int64())))
-        rows = pa.concat_tables(tables)
-        keys = rows["image_key"].to_pylist()
-        bucket = np.array([digests.number(key) % BUCKETS for key in keys], np.int64)
-        for one in np.unique(bucket):
-            yield int(one), _to_bytes(rows.filter(pa.array(bucket == one)))
-
-
-class FindCopies(beam.DoFn):
-    """Of the images of a bucket, part and key of those that lie first in another part, by block (contract, section 2)."""
-
-    def process(self, bucket: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, list[tuple[int, str]]]]:
-        rows = pa.concat_tables([_from_bytes(data) for data in bucket[1]])
-        rows = rows.sort_by([(name, "ascending") for name in ("image_key", "uri", "root", "place")])
-        keys, place = (rows[name].to_numpy(zero_copy_only=False) for name in ("image_key", "place"))
-        starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
-        first = np.repeat(place[starts], np.diff(starts, append=len(keys)))
-        of_block: dict[int, list[tuple[int, str]]] = {}
-        for at in np.flatnonzero(place != first).tolist():
-            of_block.setdefault(int(place[at]) >> ROW_BITS, []).append((int(place[at]) & (1 << ROW_BITS) - 1, keys[at]))
-        yield from of_block.items()
-
-
-def _to_bytes(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return sink.getvalue().to_pybytes()
-
-
-def _from_bytes(data: bytes) -> pa.Table:
-    return pa.ipc.open_stream(data).read_all()
-
-
-# --- faces on the grid, and what is known of all of them ---
-
-
-@dataclass(frozen=True)
-class Survey:
-    """Of some faces, as they are: adds up to that of all."""
-
-    mean: Mean
-    digests: np.ndarray
-    """str [M], of the ids of the `COHORT` first faces by hash order, ascending."""
-    faces: np.ndarray
-    """int16 [M, D], on the grid"""
-    images: np.ndarray
-    """str [M], keys of their images"""
-
-    def __add__(self, other: Survey) -> Survey:
-        both = np.concatenate([self.digests, other.digests])
-        first = np.argsort(both, kind="stable")[:COHORT]
-        return Survey(self.mean + other.mean, both[first], np.concatenate([self.faces, other.faces])[first],
-                      np.concatenate([self.images, other.images])[first])
-
-
-class SurveyBlock(beam.DoFn):
-    """Write the distinct faces of a block, and its centres of cells."""
-
-    def __init__(self, workdir: str, state: str) -> None:
-        self.workdir, self.state = workdir, state
-
-    def process(self, element: tuple[int, dict[str, list[Any]]]) -> Iterator[Survey]:
-        _, found = element
-        block: Block = found["blocks"][0]
-        copies = {copy for copies in found["copies"] for copy in copies}
-        faces, tables = Parts(self.workdir, "faces"), []
-        for number, part in enumerate(block.parts):
-            table = faces.read(part, ["face_id", "image_key", "embedding"])
-            if copies:
-                keys = table["image_key"].to_pylist()
-                table = table.filter(pa.array([(number, key) not in copies for key in keys], pa.bool_()))
-            tables.append(pa.table({"face_id": table["face_id"], "image_key": table["image_key"],
-                                    "part": pa.array([number] * len(table), pa.int32()),
-                                    "vector": as_binary(on_grid(vectors(table["embedding"])).astype(np.int16))}))
-        rows = pa.concat_tables(tables)
-        if len(rows) >= 1 << ROW_BITS:
-            raise ValueError(f"{block.parts[0]} and {len(block.parts) - 1} more hold {len(rows)} faces")
-        face_ids, keys = rows["face_id"].to_pylist(), rows["image_key"].to_numpy(zero_copy_only=False).astype(str)
-        grid = from_binary(rows["vector"])
-        Parts(self.workdir, "grid").write(block.name(self.state), rows)
-        ordered = hash_order(face_ids)
-        digest = np.array([digests.of(face_ids[row]) for row in ordered], str)
-        centres = np.array([is_centre(one) for one in digest], bool)
-        Parts(self.workdir, "centres").write(block.name(self.state), pa.table(
-            {"digest": pa.array(digest[centres], pa.string()), "vector": as_binary(grid[ordered[centres]])}))
-        drawn = ordered[:COHORT]
-        yield Survey(Mean.of(grid, exclusive_images(np.unique(keys, return_inverse=True)[1], np.zeros(len(keys), bool))),
-                     digest[:COHORT], grid[drawn], keys[drawn])
-        progress.advance("compare")
-
-
-@dataclass(frozen=True)
-class Table:
-    """What a worker knows of all faces."""
-
-    mean: np.ndarray | None
-    """float32 [D], grid units; None where they share none"""
-    cohort: Cohort
-    cells: Cells
-
-    @staticmethod
-    def of(survey: Survey, centres: np.ndarray, bounds: Bounds) -> Table:
-        """centres: int16 [K, D], on the grid as they are, in hash order."""
-        mean = survey.mean.shared(bounds.small_join)
-        images = np.unique(survey.images, return_inverse=True)[1]
-        cohort = Cohort.of(without(survey.faces, mean), images, survey.mean.faces, bounds)
-        middles = without(centres, mean).astype(np.float32)
-        spill = spill_of(survey.mean.faces)
-        cells = Cells.around(middles, cohort.crowding(middles), spill) if len(centres) else Cells.one(survey.faces.shape[1])
-        return Table(mean, cohort, cells)
-
-    def write(self, workdir: str, part: str) -> None:
-        arrays = {} if self.mean is None else {"mean": self.mean}
-        arrays |= {f"cohort_{name}": np.asarray(value) for name, value in vars(self.cohort).items()}
-        arrays |= {f"cells_{name}": value for name, value in vars(self.cells).items()}
-        Parts(workdir, "cells").write(part, pa.table({
-            "name": list(arrays), "kind": [array.dtype.str for array in arrays.values()],
-            "shape": [list(array.shape) for array in arrays.values()], "data": [array.tobytes() for array in arrays.values()]}))
-
-    @staticmethod
-    def read(workdir: str, part: str) -> Table:
-        arrays = {row["name"]: np.frombuffer(row["data"], row["kind"]).reshape(row["shape"])
-                  for row in Parts(workdir, "cells").read(part).to_pylist()}
-        numbers = (float(arrays[f"cohort_{name}"]) for name in ("least", "weight", "tail"))
-        cohort = Cohort(arrays["cohort_faces"], arrays["cohort_starts"], *numbers)
-        cells = Cells(**{field.name: arrays[f"cells_{field.name}"] for field in dataclasses.fields(Cells)})
-        return Table(arrays.get("mean"), cohort, cells)
-
-
-def table_part(state: str) -> str:
-    """Name of the part of cells."""
-    return f"{digests.of(state, 'cells')}.parquet"
-
-
-class MakeTable(beam.DoFn):
-    """Say what the cells are, when all blocks are surveyed."""
-
-    def __init__(self, workdir: str, state: str, bounds: Bounds, parts: Sequence[str]) -> None:
-        self.workdir, self.state, self.bounds, self.parts = workdir, state, bounds, parts
-
-    def process(self, survey: Survey) -> Iterator[str]:
-        centres = Parts(self.workdir, "centres")
-        spill = spill_of(survey.mean.faces)
-        drawn = pa.concat_tables([centres.read(part) for part in self.parts]).sort_by("digest")
-        drawn = drawn.filter(pa.array([is_centre(digest, spill) for digest in drawn["digest"].to_pylist()], pa.bool_()))
-        Table.of(survey, from_binary(drawn["vector"]), self.bounds).write(self.workdir, table_part(self.state))
-        yield table_part(self.state)
-
-
-# --- edges ---
-
-
 Group = tuple[str, int]
 """A part, and the number of one of its row groups."""
 
@@ -351,28 +142,6 @@ class CompareFaces(beam.PTransform):
                 | "Best" >> beam.ParDo(BestOfBlock(self.workdir, self.state)))
 
 
-@dataclass
-class SurveyFaces(beam.PTransform):
-    """Blocks of faces become parts of grid, and the table that `CompareFaces` reads; gives its name."""
-
-    workdir: str
-    state: str
-    bounds: Bounds
-    parts: Sequence[str]
-    """Of grid, one a block."""
-
-    def expand(self, blocks: beam.PCollection[Block]) -> beam.PCollection[str]:
-        copies = (blocks
-                  | "Key images" >> beam.ParDo(KeyImages(self.workdir))
-                  | "By bucket" >> beam.GroupByKey()
-                  | "Find copies" >> beam.ParDo(FindCopies()))
-        return ({"blocks": blocks | "Number" >> beam.Map(lambda block: (block.number, block)), "copies": copies}
-                | "By block" >> beam.CoGroupByKey()
-                | "Survey" >> beam.ParDo(SurveyBlock(self.workdir, self.state))
-                | "Add up" >> beam.CombineGlobally(lambda surveys: functools.reduce(operator.add, surveys)).without_defaults()
-                | "Make table" >> beam.ParDo(MakeTable(self.workdir, self.state, self.bounds, self.parts)))
-
-
 @dataclass(frozen=True)
 class Compared:
     """Faces of a work directory that were compared, by `CompareFaces`."""
@@ -427,20 +196,3 @@ def read_edges(workdir: str, parts: Sequence[str], starts: np.ndarray) -> Edges:
 def number_of(face: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Which of all faces int64 [n] are, from the number of their block and their row in it."""
     return starts[face >> ROW_BITS] + (face & (1 << ROW_BITS) - 1)
-
-
-# --- vectors in parts ---
-
-
-def as_binary(grid: np.ndarray) -> pa.Array:
-    """Rows int16 [N, D] as an Arrow column."""
-    data = pa.py_buffer(np.ascontiguousarray(grid))
-    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(2 * grid.shape[1]), len(grid), [None, data])
-
-
-def from_binary(column: pa.ChunkedArray) -> np.ndarray:
-    """Rows int16 [N, D] of such a column."""
-    width = column.type.byte_width
-    whole = [np.frombuffer(chunk.buffers()[1], np.int16, len(chunk) * width // 2, chunk.offset * width)
-             for chunk in column.chunks if len(chunk)]
-    return np.concatenate([np.zeros(0, np.int16), *whole]).reshape(-1, width // 2)

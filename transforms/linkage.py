@@ -181,13 +181,14 @@ def adopt(graph: Graph, persons: np.ndarray, label: np.ndarray, least: float, le
 def central_similarity(faces: np.ndarray, label: np.ndarray) -> np.ndarray:
     """Cosine float64 [N] of each face, [N, D] on the grid, to the mean of its cluster, label int64 [N]."""
     sums, first, cluster, _ = Sums.of_clusters(faces, label)
-    dot, length = np.empty(len(faces)), np.empty(len(first))
+    shadow, length = np.empty(len(faces)), np.empty(len(first))
     for some in _chunks(len(first), faces.shape[1]):
         length[some] = np.sqrt(squares(sums.of(first[some])))
     for rows in _chunks(len(faces), faces.shape[1]):
         own = sums.of(first[cluster[rows]])
-        dot[rows] = np.einsum("nd,nd->n", faces[rows], own, dtype=np.float64) / np.maximum(np.sqrt(squares(faces[rows])), 1.0)
-    return dot / np.maximum(length[cluster], 1.0)  # 0 where the faces of a cluster cancel out
+        dots = np.einsum("nd,nd->n", faces[rows], own, dtype=np.float64)
+        shadow[rows] = dots / np.maximum(np.sqrt(squares(faces[rows])), 1.0)
+    return shadow / np.maximum(length[cluster], 1.0)  # 0 where the faces of a cluster cancel out
 
 
 def numbered(label: np.ndarray) -> np.ndarray:

@@ -263,7 +263,6 @@ class Parts:
         for part in sorted(self.existing() - listed):
             remove(self.part_url(part))
 
-
     def discard(self) -> None:
         """Remove the folder and all that is in it, if it is there."""
         fs, path = filesystem(self.url)

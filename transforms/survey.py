@@ -1,0 +1,214 @@
+"""Lay faces out on the grid, each distinct one once, and find what every worker must know to compare them.
+
+Takes blocks · Gives the name of the part of cells, when parts of grid, one a block, are there · Rejects nobody
+
+    blocks: distinct faces, on the grid; sums, the first by hash order, centres of cells -> mean, cohort, cells"""
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+
+from schemas.embedder import Bounds
+from schemas.table import vectors
+from transforms import digests, progress
+from transforms.blocks import ROW_BITS, Block, as_binary, from_binary
+from transforms.cells import Cells, is_centre, spill_of
+from transforms.mates import exclusive_images
+from transforms.parts import Parts
+from transforms.similarity import COHORT, Cohort, Mean, hash_order, on_grid, without
+
+BUCKETS = 256
+"""Of image keys, among which copies are looked for: each holds some 100 bytes an image."""
+
+
+# --- the same picture lies in several places: one of them counts ---
+
+
+class KeyImages(beam.DoFn):
+    """The images of a block, by bucket of their keys: which of the same key counts, is for the bucket to say."""
+
+    def __init__(self, workdir: str) -> None:
+        self.images = Parts(workdir, "images")
+
+    def process(self, block: Block) -> Iterator[tuple[int, bytes]]:
+        tables = []
+        for number, part in enumerate(block.parts):
+            table = self.images.read(part, ["image_key", "uri", "root"])
+            tables.append(table.append_column("place", pa.array([block.number << ROW_BITS | number] * len(table), pa.int64())))
+        rows = pa.concat_tables(tables)
+        keys = rows["image_key"].to_pylist()
+        bucket = np.array([digests.number(key) % BUCKETS for key in keys], np.int64)
+        for one in np.unique(bucket):
+            yield int(one), _to_bytes(rows.filter(pa.array(bucket == one)))
+
+
+class FindCopies(beam.DoFn):
+    """Of the images of a bucket, part and key of those that lie first in another part, by block (contract, section 2)."""
+
+    def process(self, bucket: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, list[tuple[int, str]]]]:
+        rows = pa.concat_tables([_from_bytes(data) for data in bucket[1]])
+        rows = rows.sort_by([(name, "ascending") for name in ("image_key", "uri", "root", "place")])
+        keys, place = (rows[name].to_numpy(zero_copy_only=False) for name in ("image_key", "place"))
+        starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
+        first = np.repeat(place[starts], np.diff(starts, append=len(keys)))
+        of_block: dict[int, list[tuple[int, str]]] = {}
+        for at in np.flatnonzero(place != first).tolist():
+            of_block.setdefault(int(place[at]) >> ROW_BITS, []).append((int(place[at]) & (1 << ROW_BITS) - 1, keys[at]))
+        yield from of_block.items()
+
+
+def _to_bytes(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def _from_bytes(data: bytes) -> pa.Table:
+    return pa.ipc.open_stream(data).read_all()
+
+
+# --- what is known of all faces ---
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Of some faces, as they are: adds up to that of all."""
+
+    mean: Mean
+    digests: np.ndarray
+    """str [M], of the ids of the `COHORT` first faces by hash order, ascending."""
+    faces: np.ndarray
+    """int16 [M, D], on the grid"""
+    images: np.ndarray
+    """str [M], keys of their images"""
+
+    def __add__(self, other: Survey) -> Survey:
+        both = np.concatenate([self.digests, other.digests])
+        first = np.argsort(both, kind="stable")[:COHORT]
+        return Survey(self.mean + other.mean, both[first], np.concatenate([self.faces, other.faces])[first],
+                      np.concatenate([self.images, other.images])[first])
+
+
+class SurveyBlock(beam.DoFn):
+    """Write the distinct faces of a block, and its centres of cells."""
+
+    def __init__(self, workdir: str, state: str) -> None:
+        self.workdir, self.state = workdir, state
+
+    def process(self, element: tuple[int, dict[str, list[Any]]]) -> Iterator[Survey]:
+        _, found = element
+        block: Block = found["blocks"][0]
+        copies = {copy for copies in found["copies"] for copy in copies}
+        faces, tables = Parts(self.workdir, "faces"), []
+        for number, part in enumerate(block.parts):
+            table = faces.read(part, ["face_id", "image_key", "embedding"])
+            if copies:
+                keys = table["image_key"].to_pylist()
+                table = table.filter(pa.array([(number, key) not in copies for key in keys], pa.bool_()))
+            tables.append(pa.table({"face_id": table["face_id"], "image_key": table["image_key"],
+                                    "part": pa.array([number] * len(table), pa.int32()),
+                                    "vector": as_binary(on_grid(vectors(table["embedding"])).astype(np.int16))}))
+        rows = pa.concat_tables(tables)
+        if len(rows) >= 1 << ROW_BITS:
+            raise ValueError(f"{block.parts[0]} and {len(block.parts) - 1} more hold {len(rows)} faces")
+        face_ids, keys = rows["face_id"].to_pylist(), rows["image_key"].to_numpy(zero_copy_only=False).astype(str)
+        grid = from_binary(rows["vector"])
+        Parts(self.workdir, "grid").write(block.name(self.state), rows)
+        ordered = hash_order(face_ids)
+        digest = np.array([digests.of(face_ids[row]) for row in ordered], str)
+        centres = np.array([is_centre(one) for one in digest], bool)
+        Parts(self.workdir, "centres").write(block.name(self.state), pa.table(
+            {"digest": pa.array(digest[centres], pa.string()), "vector": as_binary(grid[ordered[centres]])}))
+        drawn = ordered[:COHORT]
+        yield Survey(Mean.of(grid, exclusive_images(np.unique(keys, return_inverse=True)[1], np.zeros(len(keys), bool))),
+                     digest[:COHORT], grid[drawn], keys[drawn])
+        progress.advance("compare")
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a worker knows of all faces."""
+
+    mean: np.ndarray | None
+    """float32 [D], grid units; None where they share none"""
+    cohort: Cohort
+    cells: Cells
+
+    @staticmethod
+    def of(survey: Survey, centres: np.ndarray, bounds: Bounds) -> Table:
+        """centres: int16 [K, D], on the grid as they are, in hash order."""
+        mean = survey.mean.shared(bounds.small_join)
+        images = np.unique(survey.images, return_inverse=True)[1]
+        cohort = Cohort.of(without(survey.faces, mean), images, survey.mean.faces, bounds)
+        middles = without(centres, mean).astype(np.float32)
+        spill = spill_of(survey.mean.faces)
+        cells = Cells.around(middles, cohort.crowding(middles), spill) if len(centres) else Cells.one(survey.faces.shape[1])
+        return Table(mean, cohort, cells)
+
+    def write(self, workdir: str, part: str) -> None:
+        arrays = {} if self.mean is None else {"mean": self.mean}
+        arrays |= {f"cohort_{name}": np.asarray(value) for name, value in vars(self.cohort).items()}
+        arrays |= {f"cells_{name}": np.asarray(value) for name, value in vars(self.cells).items()}
+        Parts(workdir, "cells").write(part, pa.table({
+            "name": list(arrays), "kind": [array.dtype.str for array in arrays.values()],
+            "shape": [list(array.shape) for array in arrays.values()], "data": [array.tobytes() for array in arrays.values()]}))
+
+    @staticmethod
+    def read(workdir: str, part: str) -> Table:
+        arrays = {row["name"]: np.frombuffer(row["data"], row["kind"]).reshape(row["shape"])
+                  for row in Parts(workdir, "cells").read(part).to_pylist()}
+        numbers = (float(arrays[f"cohort_{name}"]) for name in ("least", "weight", "tail"))
+        cohort = Cohort(arrays["cohort_faces"], arrays["cohort_starts"], *numbers)
+        cells = Cells(arrays["cells_centres"], arrays["cells_half"], arrays["cells_heads"], arrays["cells_starts"],
+                      int(arrays["cells_spill"]))
+        return Table(arrays.get("mean"), cohort, cells)
+
+
+def table_part(state: str) -> str:
+    """Name of the part of cells."""
+    return f"{digests.of(state, 'cells')}.parquet"
+
+
+class MakeTable(beam.DoFn):
+    """Say what the cells are, when all blocks are surveyed."""
+
+    def __init__(self, workdir: str, state: str, bounds: Bounds, parts: Sequence[str]) -> None:
+        self.workdir, self.state, self.bounds, self.parts = workdir, state, bounds, parts
+
+    def process(self, survey: Survey) -> Iterator[str]:
+        centres = Parts(self.workdir, "centres")
+        spill = spill_of(survey.mean.faces)
+        drawn = pa.concat_tables([centres.read(part) for part in self.parts]).sort_by("digest")
+        drawn = drawn.filter(pa.array([is_centre(digest, spill) for digest in drawn["digest"].to_pylist()], pa.bool_()))
+        Table.of(survey, from_binary(drawn["vector"]), self.bounds).write(self.workdir, table_part(self.state))
+        yield table_part(self.state)
+
+
+@dataclass
+class SurveyFaces(beam.PTransform):
+    """Blocks of faces become parts of grid, and the table that `CompareFaces` reads; gives its name."""
+
+    workdir: str
+    state: str
+    bounds: Bounds
+    parts: Sequence[str]
+    """Of grid, one a block."""
+
+    def expand(self, blocks: beam.PCollection[Block]) -> beam.PCollection[str]:
+        copies = (blocks
+                  | "Key images" >> beam.ParDo(KeyImages(self.workdir))
+                  | "By bucket" >> beam.GroupByKey()
+                  | "Find copies" >> beam.ParDo(FindCopies()))
+        return ({"blocks": blocks | "Number" >> beam.Map(lambda block: (block.number, block)), "copies": copies}
+                | "By block" >> beam.CoGroupByKey()
+                | "Survey" >> beam.ParDo(SurveyBlock(self.workdir, self.state))
+                | "Add up" >> beam.CombineGlobally(lambda surveys: functools.reduce(operator.add, surveys)).without_defaults()
+                | "Make table" >> beam.ParDo(MakeTable(self.workdir, self.state, self.bounds, self.parts)))
