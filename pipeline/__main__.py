@@ -24,6 +24,9 @@ class WithoutBeamTracebacks:
 
 def main() -> NoReturn:
     """Run the command line. Imported late: child processes import this module and need none of it."""
+    from pipeline import memory
+
+    memory.share_among_threads()
     from pipeline.cli import main
 
     sys.stderr = WithoutBeamTracebacks(sys.stderr)  # for good: a thread may print after the end

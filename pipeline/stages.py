@@ -38,7 +38,7 @@ from transforms.extract import (
     name_chunk,
 )
 from transforms.failure import Failure, WrongUsage
-from transforms.pair import PairOptions, ProposeSamples, drafts_part
+from transforms.pair import PairOptions, ProposeSamples, drafts_part, forget_context
 from transforms.parts import (
     PHOTOS,
     SYNTHETIC,
@@ -282,6 +282,7 @@ def pair(workdir: str, options: PairOptions, run: RunOptions) -> None:
                 step = ProposeSamples(workdir, names[producer], options)
                 with shown("pair", count, "images"):
                     run.run(lambda pipeline: pipeline | beam.Create(todo) | step)  # noqa: B023 (called in this turn)
+        forget_context()
         drafts.commit(proposed, whole)
     if not all(_stands(samples, some, whole, producer) for producer, some in wanted.items()):
         for producer, some in proposed.items():

