@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import beam_runner
+from pipeline.elements import elements
 from pipeline.funnel import account, bottleneck
 from pipeline.options import from_record, recorded
 from pipeline.progress import shown
@@ -68,6 +69,11 @@ class RunOptions:
     def run(self, build: Callable[[beam.Pipeline], object]) -> None:
         beam_runner.run(build, self.runner, self.beam_args)
 
+    def over(self, workdir: str, some: Iterable[object], step: beam.PTransform) -> None:
+        """Run a step over elements, however many."""
+        with elements(workdir, some) as source:
+            self.run(lambda pipeline: pipeline | source | step)
+
 
 def extract(urls: Iterable[str], workdir: str, options: ExtractOptions, run: RunOptions, retry: bool,
             leave_out: Sequence[str] = ()) -> None:
@@ -89,10 +95,9 @@ def extract(urls: Iterable[str], workdir: str, options: ExtractOptions, run: Run
     again = {part: count for part, count in transient.items() if count}
     for parts, retried in ((new, False), (again, True)):
         if parts:
-            todo = beam.Create([named[part] for part in parts])
             step = ExtractChunks(workdir, options, embedder, persons, retried)
             with shown("extract", sum(parts.values()), "images"):
-                run.run(lambda pipeline: pipeline | todo | step)  # noqa: B023 (called in this turn)
+                run.over(workdir, [named[part] for part in parts], step)
                 close_examiners()
     for folder in FOLDERS:
         its = Parts(workdir, folder)
@@ -137,7 +142,7 @@ def cluster(workdir: str, options: ClusterOptions, run: RunOptions) -> None:
         return
     compared = compare(workdir, state, bounds, run)
     with shown("cluster", len(wanted), "parts"):
-        run.run(lambda pipeline: pipeline | beam.Create([workdir]) | ClusterIdentities(options, made_of, compared))
+        run.over(workdir, [workdir], ClusterIdentities(options, made_of, compared))
     Parts(workdir, "people").commit({PHOTOS: [people_part(made_of, options, bounds)]}, state)
     identities.commit({PHOTOS: wanted}, state, recorded(options))
 
@@ -152,9 +157,8 @@ def compare(workdir: str, state: dict[str, str], bounds: Bounds, run: RunOptions
     if all(_stands(Parts(workdir, folder), compared.parts(), state) for folder in KEPT):
         return compared
     with shown("compare", 3 * len(compared.blocks), "blocks"):
-        run.run(lambda pipeline: pipeline | beam.Create(compared.blocks)
-                | SurveyFaces(workdir, compared.state, bounds, compared.parts()))
-        run.run(lambda pipeline: pipeline | beam.Create(compared.blocks) | CompareFaces(workdir, compared.state, bounds))
+        run.over(workdir, compared.blocks, SurveyFaces(workdir, compared.state, bounds, compared.parts()))
+        run.over(workdir, compared.blocks, CompareFaces(workdir, compared.state, bounds))
     Parts(workdir, "cells").commit({PHOTOS: [table_part(compared.state)]}, state)
     for folder in KEPT:
         Parts(workdir, folder).commit({PHOTOS: compared.parts()}, state)
@@ -281,14 +285,14 @@ def pair(workdir: str, options: PairOptions, run: RunOptions) -> None:
                 count = sum(images.read(part, ["image_key"]).num_rows for part in todo)
                 step = ProposeSamples(workdir, names[producer], options)
                 with shown("pair", count, "images"):
-                    run.run(lambda pipeline: pipeline | beam.Create(todo) | step)  # noqa: B023 (called in this turn)
+                    run.over(workdir, todo, step)
         forget_context()
         drafts.commit(proposed, whole)
     if not all(_stands(samples, some, whole, producer) for producer, some in wanted.items()):
         for producer, some in proposed.items():
             if some:
                 split = AssignSplits(workdir, some, names[producer], splitting[producer])
-                run.run(lambda pipeline: pipeline | beam.Create([workdir]) | split)  # noqa: B023 (called in this turn)
+                run.over(workdir, [workdir], split)
             placed = [splits_part(names[producer], splitting[producer])] if some else []
             Parts(workdir, "splits").commit({producer: placed}, whole)
         Parts(workdir, "rejects").commit({"pair": [part for some in (proposed, wanted) for parts in some.values()
@@ -313,8 +317,7 @@ def write(workdir: str, output: str, options: WriteOptions, run: RunOptions) -> 
     remove(join(output, "dataset.json"))  # from now on until the end this is no finished dataset
     if shards:
         with shown("write", len(table), "samples"):
-            run.run(lambda pipeline: pipeline | beam.Create(shards)
-                    | WriteShards(workdir, output, options, crops, embedder_of(workdir)))
+            run.over(workdir, shards, WriteShards(workdir, output, options, crops, embedder_of(workdir)))
     Parts(workdir, "rejects").commit({"write": wanted})
     written.commit({PHOTOS: wanted}, state, recorded(options))
     return True

@@ -5,7 +5,7 @@ import dataclasses
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """One input as the listing or a manifest tells of it; nothing was opened yet."""
 
@@ -25,7 +25,7 @@ class Item:
     """A reason of the closed list where the listing knows already that this is no picture."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """Items read together by one worker."""
 
