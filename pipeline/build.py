@@ -10,17 +10,17 @@ import argparse
 import sys
 from collections import Counter
 
-from pipeline import dataset, funnel, options, report, stages
+from pipeline import dataset, funnel, options, report, stages, synthesis
 from pipeline.funnel import Step
 from pipeline.stages import RunOptions
 from transforms import face_models
 from transforms.cluster import ClusterOptions, embedder_of
-from transforms.compose import SynthesizeOptions
 from transforms.examination import ModelOptions
 from transforms.extract import ExtractOptions, WorkerOptions
 from transforms.failure import Failure
 from transforms.pair import PairOptions
 from transforms.parts import Parts, get, join, put, size_of
+from transforms.synthetic import SynthesizeOptions
 from transforms.write import WriteOptions
 
 ROUTE = ("extract", "cluster", "synthesize", "pair", "write")
@@ -39,8 +39,8 @@ def run(command: str, values: argparse.Namespace, where: RunOptions) -> None:
             case "cluster":
                 stages.cluster(values.workdir, options.of(ClusterOptions, values), where)
             case "synthesize":
-                stages.synthesize(values.workdir, options.of(SynthesizeOptions, values), options.of(ModelOptions, values),
-                                  options.of(WorkerOptions, values), where)
+                synthesis.synthesize(values.workdir, options.of(SynthesizeOptions, values), options.of(ModelOptions, values),
+                                     options.of(WorkerOptions, values), where)
             case "pair":
                 stages.pair(values.workdir, options.of(PairOptions, values), where)
             case "write":

@@ -13,12 +13,12 @@ from pipeline.doctor import DoctorOptions
 from pipeline.lock import locked
 from pipeline.stages import RunOptions
 from transforms.cluster import ClusterOptions
-from transforms.compose import SynthesizeOptions
 from transforms.examination import ModelOptions
 from transforms.extract import ExtractOptions, WorkerOptions
 from transforms.failure import Failure, WrongUsage
 from transforms.pair import PairOptions
 from transforms.parts import filesystem, is_local
+from transforms.synthetic import SynthesizeOptions
 from transforms.write import WriteOptions
 
 INTERRUPTED = 130

@@ -19,7 +19,7 @@ from transforms import face_models, person_models
 from transforms.cluster import embedder_of
 from transforms.failure import Failure
 from transforms.parts import Parts, filesystem, get, join, put, remove
-from transforms.recognize import synthesized
+from transforms.synthetic import synthesized
 
 LIBRARIES = ("apache-beam", "numpy", "pillow", "pyarrow", "scipy")
 """Whose versions can change a byte of any dataset; the models' packages are added."""

@@ -13,7 +13,7 @@ from schemas.reject import REASONS
 from transforms.distinct import distinct_images, of_distinct
 from transforms.pair import NEAR_COPIES
 from transforms.parts import SYNTHETIC, NotReady, Parts
-from transforms.recognize import synthesized
+from transforms.synthetic import synthesized
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from schemas.scene import Proposal, read_proposals
 from schemas.table import to_table, vectors
 from transforms import digests, matching, progress, prompts
 from transforms.cluster import embedder_of
-from transforms.compose import FOLDER
 from transforms.distinct import by_part, distinct_images, of_distinct
 from transforms.face_models import bounds as bounds_of
 from transforms.gallery import (
@@ -37,6 +36,7 @@ from transforms.gallery import (
 from transforms.mates import same_person_twice
 from transforms.parts import Parts
 from transforms.recognize import proposals_parts
+from transforms.synthetic import FOLDER
 
 WINDOW = 64
 """Candidates of a person that a face is compared with at once, from a place on that is drawn from the face's key."""

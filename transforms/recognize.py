@@ -24,11 +24,11 @@ from schemas.scene import Shown, read_proposals
 from schemas.table import to_table, vectors
 from transforms import digests, face_models, matching, progress
 from transforms.cluster import embedder_of
-from transforms.compose import FOLDER, root_of
 from transforms.extract import FOLDERS
 from transforms.gallery import Gallery, Photos, VectorCache, read_gallery, read_photos, shown_again
 from transforms.mates import same_person_twice
-from transforms.parts import NotReady, Parts, join
+from transforms.parts import Parts, join
+from transforms.synthetic import FOLDER, root_of, synthesized
 
 RECOGNIZED = ("rejects", "crops", "faces", "identities", "images")
 """What a part of `synthetic` is written to, in this order: one whose parts are all there is done."""
@@ -129,16 +129,6 @@ def recognized_part(workdir: str, part: str, state: str, bounds: Bounds) -> str:
     """Galleries are of all photos at once, so that each part depends on all of them; `state` is a digest of them. And rows say
     where the pictures lie, so that a work directory that was moved has them written anew."""
     return f"{digests.of(root_of(workdir), part, state, astuple(bounds), VERSION)}.parquet"
-
-
-def synthesized(workdir: str) -> list[Parts]:
-    """The folder of what was synthesised, where anything ever was."""
-    made = Parts(workdir, FOLDER, synthetic=True)
-    try:
-        made.ledger()
-    except NotReady:
-        return []
-    return [made]
 
 
 def proposals_parts(workdir: str, bounds: Bounds) -> dict[str, str]:
