@@ -126,7 +126,7 @@ def _responsible(about: dict[str, Any]) -> dict[str, Any]:
             "where there are some, else built from positions."],
         "rai:machineAnnotationTools": [
             f"{model['backend']}/{model['name']} ({use}), licence: {model['license'] or 'not stated'}, sha256 "
-            f"{model['sha256']}" for use, model in about["models"].items()],
+            f"{model['sha256'] or 'not known'}" for use, model in about["models"].items()],
         "rai:personalSensitiveInformation": [
             "Faces of people who can be recognized, and embeddings of these faces: biometric data. Identities are no names "
             "but for those that the publisher gave. The README says how to have a person removed."],

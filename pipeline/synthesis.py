@@ -3,70 +3,135 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass
+from typing import TypeAlias
 
 import apache_beam as beam
 
 from pipeline.options import from_record, recorded
 from pipeline.progress import shown
-from pipeline.stages import RunOptions, check_extracted
+from pipeline.stages import RunOptions, check_extracted, cluster
 from schemas.chunk import Chunk, Item
-from schemas.embedder import Embedder
+from schemas.embedder import Bounds, Embedder
 from schemas.weights import Weights
 from transforms import digests, face_models, person_models, progress
 from transforms.casting import photos_of_people, read_cast
 from transforms.casting import scenes as cast_scenes
-from transforms.cluster import embedder_of
+from transforms.cluster import ClusterOptions, embedder_of
 from transforms.compose import ComposeScenes, name_scenes, opencv_modules
+from transforms.diffusion import find_for_pictures, find_for_words
 from transforms.examination import ModelOptions
 from transforms.extract import FOLDERS, ExtractChunks, ExtractOptions, NamedChunk, WorkerOptions, close_examiners, matters
 from transforms.failure import WrongUsage
-from transforms.parts import SYNTHETIC, Parts, filesystem, join, remove, state_of
+from transforms.generate import GenerateHandler, GenerateOptions, GeneratePictures, close_painters, name_sitting, rows_of
+from transforms.parts import MADE_BY, PHOTOS, SYNTHETIC, Parts, filesystem, join, remove, state_of
 from transforms.recognize import RECOGNIZED, RecognizePeople, recognized_part
+from transforms.sittings import sittings
 from transforms.synthetic import FOLDER, SynthesizeOptions, proposals, root_of, synthesized, tar_of
 
 
-def synthesize(workdir: str, options: SynthesizeOptions, models: ModelOptions, workers: WorkerOptions,
-               run: RunOptions) -> None:
-    """Compose pictures of the people of the photos, and keep those in which they are found again."""
-    if options.synthesize == "none":
+@dataclass(frozen=True)
+class Models:
+    """Diffusers pipelines, as they were found."""
+
+    words: Weights
+    pictures: Weights | None
+    """Of the one that is given pictures; None where the mode needs none."""
+
+    def record(self) -> dict[str, object]:
+        """As it is kept with what they made."""
+        some = {"text_to_image": self.words, **({"image_to_image": self.pictures} if self.pictures else {})}
+        return {"synthesize": self.words.named, "models": {use: asdict(model) for use, model in some.items()}}
+
+
+def check(options: SynthesizeOptions, how: GenerateOptions) -> Models | None:
+    """What generates, None where nothing does: raises what would stop `synthesize` for want of a package, weights or a file,
+    and WrongUsage where options contradict each other, before any work is done."""
+    kind, model = options.kind_and_model()
+    if kind == "composite":
+        opencv_modules()
+    if kind != "diffusers":
+        return None
+    how.sizes(), how.scene_prompts()
+    words = find_for_words(model).weights
+    return Models(words, find_for_pictures(model, how).weights if how.generate_mode == "portrait-then-scene" else None)
+
+
+def synthesize(workdir: str, options: SynthesizeOptions, generating: GenerateOptions, models: ModelOptions,
+               workers: WorkerOptions, run: RunOptions) -> None:
+    """Compose or generate pictures of several people, and keep those in which the right ones are found."""
+    found = check(options, generating)
+    kind, model = options.kind_and_model()
+    if kind == "none":
         if synthesized(workdir):
-            _commit_synthetic(workdir, [], [], {}, {})
+            _commit(workdir, [], [], {}, {})
         return
-    opencv_modules()  # or say at once that they are missing
     check_extracted(workdir)
     sources = [Parts(workdir, folder) for folder in ("images", "faces", "crops", "identities")]
     sources[3].check_made_from(sources[1], sources[0])
     embedder, persons = _same_models(workdir, models)
-    bounds, made = face_models.bounds(embedder), Parts(workdir, FOLDER, synthetic=True)
+    bounds, made, inner = face_models.bounds(embedder), Parts(workdir, FOLDER, synthetic=True), join(workdir, FOLDER)
     how = ExtractOptions(**{**asdict(from_record(ExtractOptions, sources[0].options())), **asdict(models), **asdict(workers)})
-    cast = read_cast(workdir, bounds.quality)
-    scenes = cast_scenes(cast, proposals(photos_of_people(workdir), options.synthetic_fraction), options.seed)
+    wanted = proposals(photos_of_people(workdir), options.synthetic_fraction)
+    if found is None:
+        steps = _composing(workdir, wanted, options.seed, bounds, matters(how, embedder, persons))
+    else:
+        steps = _generating(workdir, wanted, options.seed, model, generating, found, models.device, workers.accelerator)
+    count = {part: number for _, todo, _ in steps for part, (_, number) in todo.items()}
+
+    def step(what: str, todo: Collection[str], elements: Iterable[object], make: beam.PTransform) -> None:
+        if todo:
+            with shown(what, sum(count[part] for part in todo), "pictures"):
+                run.run(lambda pipeline: pipeline | beam.Create(list(elements)) | make)
+
+    for what, todo, make in steps:
+        new = sorted(todo.keys() - made.existing())
+        step(what, new, [todo[part][0] for part in new], make)
+        close_painters()
+    there = set(count).intersection(*(Parts(inner, folder).existing() for folder in FOLDERS))
+    source = "composite" if found is None else "generated"
+    unseen = {part: NamedChunk(part, Chunk(root_of(workdir), (Item(tar_of(part)),), tar=True, source=source))
+              for part in sorted(count.keys() - there)}
+    step("extract", unseen, unseen.values(), ExtractChunks(inner, how, embedder, persons))
+    close_examiners()
+    for folder in FOLDERS:
+        Parts(inner, folder).commit({PHOTOS: count})  # of the inner work directory: they are what it is extracted from
+    state = state_of(*sources)
+    if found is not None and count:
+        cluster(inner, ClusterOptions(), run)
+        state["generated"] = Parts(inner, "identities").digest()
+    recognized = {recognized_part(workdir, part, digests.of(state), bounds): part for part in count}
+    there = set(recognized).intersection(*(Parts(workdir, folder).existing() for folder in RECOGNIZED))
+    unknown = [part for name, part in recognized.items() if name not in there]
+    step("recognize", unknown, unknown, RecognizePeople(workdir, digests.of(state), found is not None))
+    _commit(workdir, list(count), list(recognized), state,
+            recorded(options) if found is None else {**recorded(options), **recorded(generating), **found.record()})
+
+
+Step: TypeAlias = tuple[str, dict[str, tuple[object, int]], beam.PTransform]
+"""What is done, part of `synthetic` -> the element that it is made of and how many pictures it has, and what makes it."""
+
+
+def _composing(workdir: str, count: int, seed: int, bounds: Bounds, matter: list[object]) -> list[Step]:
+    scenes = cast_scenes(read_cast(workdir, bounds.quality), count, seed)
     if not scenes:
         progress.tell("nothing is composed: fewer than two people are seen in two photos, large enough to be cut out of one")
-    named = name_scenes(scenes, matters(how, embedder, persons))
-    count = {one.part: len(one.scenes) for one in named}
+    named = name_scenes(scenes, matter)
+    return [("compose", {one.part: (one, len(one.scenes)) for one in named}, ComposeScenes(workdir))]
 
-    def step(what: str, todo: list[str], make: Callable[[beam.PCollection], object], elements: Iterable[object]) -> None:
-        if todo:
-            with shown(what, sum(count[part] for part in todo), "composites"):
-                run.run(lambda pipeline: make(pipeline | beam.Create(list(elements))))
 
-    new = [one for one in named if one.part not in made.existing()]
-    step("compose", [one.part for one in new], lambda some: some | ComposeScenes(workdir), new)
-    inner = join(workdir, FOLDER)
-    there = set(count).intersection(*(Parts(inner, folder).existing() for folder in FOLDERS))
-    unseen = [part for part in count if part not in there]
-    step("extract", unseen, lambda some: some | ExtractChunks(inner, how, embedder, persons),
-         [NamedChunk(part, Chunk(root_of(workdir), (Item(tar_of(part)),), tar=True, source="composite")) for part in unseen])
-    close_examiners()
-    state = state_of(*sources)
-    wanted = {recognized_part(workdir, part, digests.of(state), bounds): part for part in count}
-    there = set(wanted).intersection(*(Parts(workdir, folder).existing() for folder in RECOGNIZED))
-    unknown = [part for name, part in wanted.items() if name not in there]
-    step("recognize", unknown, lambda some: some | RecognizePeople(workdir, digests.of(state)), unknown)
-    _commit_synthetic(workdir, list(count), list(wanted), state, recorded(options))
+def _generating(workdir: str, count: int, seed: int, model: str, how: GenerateOptions, found: Models, device: str,
+                accelerator: str | None) -> list[Step]:
+    """What is made from words, then what is given pictures of that: one model at a time is loaded."""
+    named = [one for sitting in sittings(count, how, seed) for one in name_sitting(sitting, how, found.words, found.pictures)]
+    steps: list[Step] = []
+    for weights, given in ((found.words, False), (found.pictures, True)):
+        some: dict[str, tuple[object, int]] = {one.part: (one, rows_of(one)) for one in named if bool(one.given_in) == given}
+        if weights and some:
+            handler = GenerateHandler(workdir, model, how, device, weights, given)
+            steps.append(("generate", some, GeneratePictures(handler, accelerator)))
+    return steps
 
 
 def _same_models(workdir: str, models: ModelOptions) -> tuple[Embedder, Weights | None]:
@@ -82,17 +147,19 @@ def _same_models(workdir: str, models: ModelOptions) -> tuple[Embedder, Weights 
     return embedder, persons
 
 
-def _commit_synthetic(workdir: str, composed: list[str], recognized: list[str], state: dict[str, str],
-                      options: dict[str, object]) -> None:
-    """Ledgers of what was synthesised, that of `synthetic` last; then the tars that no part is beside any more are removed."""
+def _commit(workdir: str, made: list[str], recognized: list[str], state: dict[str, str], options: dict[str, object]) -> None:
+    """Ledgers of what was synthesised, that of `synthetic` last; then what no part is beside any more is removed."""
     for folder in RECOGNIZED:
         Parts(workdir, folder).commit({SYNTHETIC: recognized})
     inner = join(workdir, FOLDER)
     for folder in FOLDERS:
-        Parts(inner, folder).commit({SYNTHETIC: composed})
-    Parts(workdir, FOLDER).commit({SYNTHETIC: composed}, state, options)
+        Parts(inner, folder).commit({PHOTOS: made})
+    if "generated" not in state:  # nobody was generated
+        for folder in sorted(name for name, command in MADE_BY.items() if command == "cluster"):
+            Parts(inner, folder).discard()
+    Parts(workdir, FOLDER).commit({SYNTHETIC: made}, state, options)
     fs, path = filesystem(inner)
-    valid = {tar_of(part) for part in composed}
+    valid = {tar_of(part) for part in made}
     for found in fs.ls(path, detail=False):
         name = posixpath.basename(found.rstrip("/"))
         if name.endswith(".tar") and name not in valid:

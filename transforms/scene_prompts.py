@@ -63,7 +63,7 @@ class ScenePrompt:
 
 
 def drawn_prompt(key: str, seed: int, styles: Collection[str] = STYLES, number: int = 0) -> ScenePrompt:
-    """A description of two to eight people, or of `number`, in one of these styles; the same for the same key and seed, anywhere.
+    """A description of two to eight people, or of `number`, in one of these styles; the same for the same key and seed.
 
     Raises ValueError for a style that is not one of `STYLES`, or for none."""
     wanted = sorted(set(styles), key=STYLES.index)

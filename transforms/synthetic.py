@@ -20,14 +20,20 @@ FOLDER = "synthetic"
 @dataclass(frozen=True)
 class SynthesizeOptions:
     synthesize: str = field(default="none", metadata={
-        "choices": ("none", "composite"),
-        "help": "pictures of several people beside the photos: none, or composite, people cut out of photos before other "
-                "backgrounds; default: %(default)s"})
+        "matches": "none|composite|diffusers(:.+)?", "metavar": "none|composite|diffusers[:MODEL]",
+        "help": "pictures of several people beside the photos: none; composite, people cut out of photos before other "
+                "backgrounds; diffusers[:MODEL], people whom a text-to-image pipeline makes up, MODEL being a folder or a name "
+                "on the Hugging Face Hub, black-forest-labs/FLUX.2-klein-4B where none is given; default: %(default)s"})
     synthetic_fraction: float = field(default=0.5, metadata={
         "least": 0, "most": 0.95,
         "help": "synthesised pictures that are proposed, as a share of them and of the photos that show somebody known; "
                 "default: %(default)s, as many as photos"})
     seed: int = field(default=0, metadata={"help": "of everything drawn by chance; default: %(default)s"})
+
+    def kind_and_model(self) -> tuple[str, str]:
+        """`none`, `composite` or `diffusers`, and the folder or name of a model, '' where none is given."""
+        kind, _, model = self.synthesize.partition(":")
+        return kind, model
 
 
 def proposals(photos: int, fraction: float) -> int:
