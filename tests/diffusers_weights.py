@@ -56,7 +56,7 @@ def pipeline(folder: Path, shown: bool = False, seed: int = 0) -> str:
                         down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4)
     kind = StableDiffusionInstructPix2PixPipeline if shown else StableDiffusionPipeline
     pipe: DiffusionPipeline = kind(
-        vae=vae, text_encoder=text, tokenizer=tokenizer, unet=unet, scheduler=DDIMScheduler(clip_sample=False),
+        vae=vae, text_encoder=text, tokenizer=tokenizer, unet=unet, scheduler=DDIMScheduler(clip_sample=False, steps_offset=1),
         safety_checker=None, feature_extractor=None, image_encoder=None, requires_safety_checker=False)
     pipe.save_pretrained(str(folder))
     (folder / "README.md").write_text(CARD)
