@@ -41,8 +41,8 @@ class DiffusionOptions:
     image_model: str | None = field(default=None, metadata={
         "metavar": "MODEL", "recorded": False,
         "help": "image-conditioned diffusers pipeline, by folder or hub name, which makes scenes of portraits (FLUX Kontext, "
-                "Qwen-Image-Edit, OmniGen, or one for --ip-adapter); default: the one of --synthesize, which must take "
-                "pictures then"})
+                "Qwen-Image-Edit, OmniGen, or one for an IP-Adapter); default: MODEL of the text-to-image pipeline, which must "
+                "take pictures then"})
     ip_adapter: str | None = field(default=None, metadata={
         "metavar": "FILE", "recorded": False,
         "help": "an IP-Adapter's .safetensors, by which the image model is given pictures; its image encoder lies in the "

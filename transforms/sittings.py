@@ -54,7 +54,7 @@ class SittingOptions:
     prompts: str | None = field(default=None, metadata={
         "metavar": "FILE", "recorded": False,
         "help": "prompts of generated scenes, in turn: a .txt of one a line, or a .jsonl of {\"prompt\", \"people\", "
-                "\"style\"}, the last two if known; who is in it is added to each. Default: prompts from a grammar, mostly of "
+                "\"style\"}, the last two if known; who is in it is added to each; default: prompts from a grammar, mostly of "
                 "three people and more"})
     generated_styles: str = field(default="stylised,imaginative", metadata={
         "matches": rf"({'|'.join(STYLES)})(,({'|'.join(STYLES)}))*", "metavar": ",".join(STYLES),
