@@ -26,7 +26,7 @@ from transforms.extract import FOLDERS, ExtractChunks, ExtractOptions, NamedChun
 from transforms.failure import WrongUsage
 from transforms.generate import GenerateHandler, GenerateOptions, GeneratePictures, close_painters, name_sitting, rows_of
 from transforms.parts import MADE_BY, PHOTOS, SYNTHETIC, Parts, filesystem, join, remove, state_of
-from transforms.recognize import RECOGNIZED, RecognizePeople, recognized_part
+from transforms.recognize import RECOGNIZED, RecognizePeople, looked_at_part, recognized_part
 from transforms.sittings import sittings
 from transforms.synthetic import FOLDER, SynthesizeOptions, proposals, root_of, synthesized, tar_of
 
@@ -73,9 +73,9 @@ def synthesize(workdir: str, options: SynthesizeOptions, generating: GenerateOpt
     embedder, persons = _same_models(workdir, models)
     bounds, made, inner = face_models.bounds(embedder), Parts(workdir, FOLDER, synthetic=True), join(workdir, FOLDER)
     how = ExtractOptions(**{**asdict(from_record(ExtractOptions, sources[0].options())), **asdict(models), **asdict(workers)})
-    wanted = proposals(photos_of_people(workdir), options.synthetic_fraction)
+    wanted, matter = proposals(photos_of_people(workdir), options.synthetic_fraction), matters(how, embedder, persons)
     if found is None:
-        steps = _composing(workdir, wanted, options.seed, bounds, matters(how, embedder, persons))
+        steps = _composing(workdir, wanted, options.seed, bounds, matter)
     else:
         steps = _generating(workdir, wanted, options.seed, model, generating, found, models.device, workers.accelerator)
     count = {part: number for _, todo, _ in steps for part, (_, number) in todo.items()}
@@ -89,14 +89,15 @@ def synthesize(workdir: str, options: SynthesizeOptions, generating: GenerateOpt
         new = sorted(todo.keys() - made.existing())
         step(what, new, [todo[part][0] for part in new], make)
         close_painters()
-    there = set(count).intersection(*(Parts(inner, folder).existing() for folder in FOLDERS))
+    looked_at = {part: looked_at_part(part, matter) for part in count}
+    there = set(looked_at.values()).intersection(*(Parts(inner, folder).existing() for folder in FOLDERS))
     source = "composite" if found is None else "generated"
-    unseen = {part: NamedChunk(part, Chunk(root_of(workdir), (Item(tar_of(part)),), tar=True, source=source))
-              for part in sorted(count.keys() - there)}
+    unseen = {part: NamedChunk(name, Chunk(root_of(workdir), (Item(tar_of(part)),), tar=True, source=source))
+              for part, name in looked_at.items() if name not in there}
     step("extract", unseen, unseen.values(), ExtractChunks(inner, how, embedder, persons))
     close_examiners()
     for folder in FOLDERS:
-        Parts(inner, folder).commit({PHOTOS: count})  # of the inner work directory: they are what it is extracted from
+        Parts(inner, folder).commit({PHOTOS: looked_at.values()})  # of a work directory that knows nothing else
     state = state_of(*sources)
     if found is not None and count:
         cluster(inner, ClusterOptions(), run)
@@ -104,7 +105,7 @@ def synthesize(workdir: str, options: SynthesizeOptions, generating: GenerateOpt
     recognized = {recognized_part(workdir, part, digests.of(state), bounds): part for part in count}
     there = set(recognized).intersection(*(Parts(workdir, folder).existing() for folder in RECOGNIZED))
     unknown = [part for name, part in recognized.items() if name not in there]
-    step("recognize", unknown, unknown, RecognizePeople(workdir, digests.of(state), found is not None))
+    step("recognize", unknown, unknown, RecognizePeople(workdir, digests.of(state), matter, found is not None))
     _commit(workdir, list(count), list(recognized), state,
             recorded(options) if found is None else {**recorded(options), **recorded(generating), **found.record()})
 
@@ -152,8 +153,9 @@ def _commit(workdir: str, made: list[str], recognized: list[str], state: dict[st
     for folder in RECOGNIZED:
         Parts(workdir, folder).commit({SYNTHETIC: recognized})
     inner = join(workdir, FOLDER)
-    for folder in FOLDERS:
-        Parts(inner, folder).commit({PHOTOS: made})
+    if not made:
+        for folder in FOLDERS:
+            Parts(inner, folder).commit({PHOTOS: []})
     if "generated" not in state:  # nobody was generated
         for folder in sorted(name for name, command in MADE_BY.items() if command == "cluster"):
             Parts(inner, folder).discard()

@@ -9,13 +9,19 @@ import numpy as np
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLFlux2,
     DDIMScheduler,
     DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
+    Flux2KleinPipeline,
+    Flux2Transformer2DModel,
     StableDiffusionInstructPix2PixPipeline,
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
 from safetensors.torch import save_file
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers.models import BPE
 from transformers import (
     CLIPImageProcessor,
     CLIPTextConfig,
@@ -23,6 +29,9 @@ from transformers import (
     CLIPTokenizer,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
 WIDTH = 32
@@ -86,3 +95,22 @@ def ip_adapter(folder: Path, model: str) -> str:
 
 def noise(seed: int, width: int = 64, height: int = 64) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 255, (height, width, 3)).astype(np.uint8)
+
+
+def klein(folder: Path) -> str:
+    """A pipeline of the default model's kind: from words, and from a list of pictures (FLUX.2 klein); its folder."""
+    torch.manual_seed(0)
+    words = {letter: number for number, letter in enumerate([*sorted(pre_tokenizers.ByteLevel.alphabet()), "<|endoftext|>"])}
+    bytes_ = Tokenizer(BPE(vocab=words, merges=[]))
+    bytes_.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bytes_, pad_token="<|endoftext|>", eos_token="<|endoftext|>")
+    tokenizer.chat_template = "{% for message in messages %}{{ message.content }}{% endfor %}"
+    text = Qwen3ForCausalLM(Qwen3Config(vocab_size=len(words), hidden_size=WIDTH, intermediate_size=WIDTH, num_hidden_layers=28,
+                                        num_attention_heads=2, num_key_value_heads=2, head_dim=8))
+    vae = AutoencoderKLFlux2(block_out_channels=(8, 8, 8, 8), norm_num_groups=4, latent_channels=4, layers_per_block=1)
+    transformer = Flux2Transformer2DModel(in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16,
+                                          num_attention_heads=2, joint_attention_dim=3 * WIDTH, axes_dims_rope=(4, 4, 4, 4),
+                                          timestep_guidance_channels=16, guidance_embeds=False)
+    Flux2KleinPipeline(scheduler=FlowMatchEulerDiscreteScheduler(), vae=vae, text_encoder=text, tokenizer=tokenizer,
+                       transformer=transformer, is_distilled=True).save_pretrained(str(folder))
+    return str(folder)

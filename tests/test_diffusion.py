@@ -99,6 +99,16 @@ def test_a_pipeline_that_takes_one_picture_is_given_all_in_one(shown):
     assert (picture != paint(painter, [one], photos(2))[one.key]).mean() > 0.1
 
 
+def test_the_default_models_kind_takes_a_list_of_pictures_and_few_steps(tmp_path):
+    folder = diffusers_weights.klein(tmp_path / "klein")
+    from_words = Painter(folder, DiffusionOptions(), "cpu", given=False)
+    assert len(paint(from_words, [wanted(seed=0), wanted(seed=1)])) == 2 and from_words.pipe.num_timesteps == 4
+    one, painter = wanted(given=("a", "b")), Painter(folder, DiffusionOptions(generate_steps=2), "cpu", given=True)
+    picture = paint(painter, [one], photos(2))[one.key]
+    assert picture.shape == (64, 64, 3) and painter.pipe.num_timesteps == 2
+    assert (paint(painter, [one], photos(1))[one.key] != picture).any() and painter.weights == from_words.weights
+
+
 def test_pictures_side_by_side_are_whole():
     colours = ["red", "green", "blue", "black", "yellow"]
     canvas = side_by_side([PIL.Image.new("RGB", (30, 30), colour) for colour in colours], 96, 64)

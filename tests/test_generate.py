@@ -339,3 +339,15 @@ def test_what_is_missing_is_told_before_any_work(more, said, models, tmp_path, c
     text = capsys.readouterr().err
     assert said in text and "Traceback" not in text and len(text.splitlines()) == 1
     assert not (tmp_path / "out.work" / "images").exists()
+
+
+def test_looked_at_otherwise_the_pictures_stay(noise, models, tmp_path):
+    out = tmp_path / "noise"
+    shutil.copytree(work(noise), work(out))
+    made = {path: path.stat().st_mtime_ns for path in Path(work(out), "synthetic").glob("*.tar")}
+    crops = set(Parts(f"{work(out)}/synthetic", "crops").parts())
+    assert main(["extract", str(noise.parent / "photos"), "--workdir", work(out), "--ref-size", "200"]) == 0
+    assert main(["cluster", "--workdir", work(out)]) == 0
+    assert main(["synthesize", "--workdir", work(out), *options_of(models)]) == 0
+    assert {path: path.stat().st_mtime_ns for path in Path(work(out), "synthetic").glob("*.tar")} == made
+    assert not crops & set(Parts(f"{work(out)}/synthetic", "crops").parts())

@@ -27,6 +27,9 @@ from transforms.failure import Failure, WrongUsage
 DEFAULT = "black-forest-labs/FLUX.2-klein-4B"
 """Apache-2.0, weights too; four billion parameters, distilled to four steps; it takes words and several pictures alike, so that
 one model does every mode. Its card says so; here it has not been run, for want of its weights."""
+DISTILLED_STEPS = 4
+"""Of a pipeline whose configuration says `is_distilled`: what FLUX.2 klein's authors sample with. Its call has 50, for the
+models that are not."""
 BACKEND = "diffusers"
 PACKAGES = ("accelerate", "diffusers", "torch", "transformers")
 """Whose versions can change a byte."""
@@ -51,9 +54,10 @@ class DiffusionOptions:
         "choices": ("auto", "float32", "float16", "bfloat16"),
         "help": "type of the generating weights; default: auto, bfloat16 on a GPU and float32 else"})
     generate_steps: int | None = field(default=None, metadata={
-        "least": 1, "help": "denoising steps of a generated picture; default: %(default)s, the pipeline's own number"})
+        "least": 1,
+        "help": "denoising steps of a generated picture; default: the pipeline's own number, 4 where it is distilled"})
     generate_guidance: float | None = field(default=None, metadata={
-        "least": 0, "help": "guidance scale of a generated picture; default: %(default)s, the pipeline's own"})
+        "least": 0, "help": "guidance scale of a generated picture; default: the pipeline's own"})
     generate_batch: int = field(default=4, metadata={
         "least": 1,
         "help": "pictures that are generated from words at once, for which there must be memory; those that are given pictures "
@@ -206,6 +210,7 @@ class Painter:
         self.pipe = self._load(diffusers, getattr(torch, dtype), given).to(self.device)
         self.pipe.set_progress_bar_config(disable=True)
         self.takes = inspect.signature(self.pipe.__call__).parameters
+        self.steps = options.generate_steps or (DISTILLED_STEPS if self.pipe.config.get("is_distilled") else None)
         for flag, value, name in (("--generate-guidance", options.generate_guidance, "guidance_scale"),
                                   ("--generate-steps", options.generate_steps, "num_inference_steps")):
             if value is not None and name not in self.takes:
@@ -245,7 +250,7 @@ class Painter:
         width, height = wanted[0].size
         said: dict[str, Any] = {
             "prompt": [one.prompt for one in wanted], "width": width, "height": height,
-            "num_inference_steps": self.options.generate_steps, "guidance_scale": self.options.generate_guidance,
+            "num_inference_steps": self.steps, "guidance_scale": self.options.generate_guidance,
             "generator": [self.torch.Generator("cpu").manual_seed(one.seed) for one in wanted]}
         said = {name: value for name, value in said.items() if value is not None and name in self.takes}
         if given:

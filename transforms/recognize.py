@@ -172,6 +172,12 @@ def admit(seen: Seen, wanted: int, given: list[str], newcomers: Newcomers, bound
     return who
 
 
+def looked_at_part(part: str, matter: list[object]) -> str:
+    """The part in the folders of `W/synthetic` that holds what `extract` found in the pictures of one; `matter`: what that
+    depends on beside them. Pictures that were generated stay where models or bounds change."""
+    return f"{digests.of(part, matter)}.parquet"
+
+
 def recognized_part(workdir: str, part: str, state: str, bounds: Bounds) -> str:
     """Galleries are of all photos at once, so that each part depends on all of them; `state` is a digest of them. And rows say
     where the pictures lie, so that a work directory that was moved has them written anew."""
@@ -191,8 +197,8 @@ _LOCK = threading.Lock()
 class RecognizePart(beam.DoFn):
     """The pictures of one part: rows of those that show whom they were to show."""
 
-    def __init__(self, workdir: str, state: str, generated: bool) -> None:
-        self.workdir, self.state, self.generated = workdir, state, generated
+    def __init__(self, workdir: str, state: str, matter: list[object], generated: bool) -> None:
+        self.workdir, self.state, self.matter, self.generated = workdir, state, matter, generated
         self.inner = join(workdir, FOLDER)
 
     def setup(self) -> None:
@@ -212,7 +218,7 @@ class RecognizePart(beam.DoFn):
         return recognize(seen, proposal.people, self.known, self.bounds)
 
     def process(self, part: str) -> Iterator[str]:
-        tables = {folder: Parts(self.inner, folder).read(part) for folder in FOLDERS}
+        tables = {folder: Parts(self.inner, folder).read(looked_at_part(part, self.matter)) for folder in FOLDERS}
         seen, failed = read_seen(tables["faces"]), {row["uri"]: row for row in tables["rejects"].to_pylist()}
         images = set(tables["images"]["image_key"].to_pylist())
         identities: list[Identity] = []
@@ -266,10 +272,12 @@ class RecognizePeople(beam.PTransform):
 
     workdir: str
     state: str
+    matter: list[object]
+    """See `looked_at_part`."""
     generated: bool
     """Whether the pictures were generated; else they are composites."""
 
     def expand(self, parts: beam.PCollection[str]) -> beam.PCollection[str]:
         return (parts
                 | "Spread" >> beam.Reshuffle()  # names of parts, on any worker
-                | "Recognize" >> beam.ParDo(RecognizePart(self.workdir, self.state, self.generated)))
+                | "Recognize" >> beam.ParDo(RecognizePart(self.workdir, self.state, self.matter, self.generated)))
