@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -215,5 +216,13 @@ def test_broken_weights_are_one_line(words, tmp_path):
         Painter(str(tmp_path / "words"), OPTIONS, "cpu", given=False)
 
 
-def test_nothing_heavy_is_imported_to_name_the_options():
-    assert Path(sys.modules["transforms.diffusion"].__file__).read_text().count("\nimport torch") == 0
+def test_the_command_needs_none_of_it_until_it_is_wanted(tmp_path):
+    code = f"""
+import sys
+sys.modules.update(dict.fromkeys(("torch", "diffusers", "transformers", "huggingface_hub", "cv2")))
+from pipeline.cli import main
+print(main(["build", "{tmp_path}", "--output", "{tmp_path}/a"]),
+      main(["build", "x", "--output", "{tmp_path}/b", "--synthesize", "diffusers"]))"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert done.stdout == "1 1\n", done.stderr
+    assert "no pictures in" in done.stderr and "needs torch: pip install 'umo-dataset[generate]'" in done.stderr

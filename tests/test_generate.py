@@ -8,6 +8,7 @@ import tarfile
 from collections import Counter
 from pathlib import Path
 
+import apache_beam as beam
 import pytest
 
 pytest.importorskip("diffusers", reason="needs pip install 'umo-dataset[generate]'")
@@ -17,10 +18,11 @@ from pipeline.cli import main, parse
 from pipeline.options import of
 from pipeline.synthesis import check
 from schemas.scene import Proposal, read_proposals
+from schemas.weights import Weights
 from tests import diffusers_weights
 from transforms import digests, face_models, pictures
 from transforms.casting import photos_of_people
-from transforms.generate import GenerateOptions, name_sitting
+from transforms.generate import GenerateHandler, GenerateOptions, GeneratePictures, NamedPictures, name_sitting
 from transforms.parts import PHOTOS, SYNTHETIC, NotReady, Parts
 from transforms.sittings import sittings
 from transforms.synthetic import SynthesizeOptions, proposals, write_part
@@ -325,6 +327,15 @@ def test_switched_off_nothing_of_it_is_left(plain, people, tmp_path):
     inner = Path(work(out), "synthetic")
     assert not list(inner.rglob("*.tar")) and not list(inner.rglob("*.parquet"))
     assert members_of(out) == members_of(plain / "out")
+
+
+def test_a_gpu_is_asked_for_where_the_user_says_which():
+    handler = GenerateHandler("w", "model", GenerateOptions(), "auto", Weights("diffusers", "made-up", "", ""), given=False)
+    pipeline = beam.Pipeline()
+    _ = pipeline | beam.Create([NamedPictures("part", ())]) | GeneratePictures(handler, "type:nvidia-l4;count:1")
+    where = pipeline.to_runner_api().components.environments.values()
+    hints = [dict(one.resource_hints) for one in where if one.resource_hints]
+    assert hints == [{"beam:resources:accelerator:v1": b"type:nvidia-l4;count:1"}]
 
 
 @pytest.mark.parametrize(("more", "said"), [
