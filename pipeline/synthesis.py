@@ -125,6 +125,8 @@ def _composing(workdir: str, count: int, seed: int, bounds: Bounds, matter: list
 def _generating(workdir: str, count: int, seed: int, model: str, how: GenerateOptions, found: Models, device: str,
                 accelerator: str | None) -> list[Step]:
     """What is made from words, then what is given pictures of that: one model at a time is loaded."""
+    if not count:
+        progress.tell("nothing is generated: as many pictures are proposed as photos show somebody known, and none does")
     named = [one for sitting in sittings(count, how, seed) for one in name_sitting(sitting, how, found.words, found.pictures)]
     steps: list[Step] = []
     for weights, given in ((found.words, False), (found.pictures, True)):

@@ -17,9 +17,10 @@ import torch
 
 from schemas.picture import Picture
 from tests import diffusers_weights
-from transforms.diffusion import DiffusionOptions, Painter, batches, find_for_pictures, find_for_words, side_by_side
+from transforms.diffusion import DiffusionOptions, find_for_pictures, find_for_words
 from transforms.face_models import MissingModel
 from transforms.failure import Failure, WrongUsage
+from transforms.painter import Painter, batches, side_by_side
 from transforms.sittings import asked
 
 OPTIONS = DiffusionOptions(generate_steps=2, generate_batch=3)
@@ -127,8 +128,11 @@ def test_an_adapter_gives_pictures_to_a_pipeline_from_words(words, tmp_path):
     assert painter.weights.name.startswith("words@") and "+adapter@" in painter.weights.name
     with pytest.raises(WrongUsage, match="pickled"):
         find_for_pictures(words, replace(how, ip_adapter=str(tmp_path / "adapter.bin")))
-    with pytest.raises(MissingModel, match="image_encoder"):
+    with pytest.raises(MissingModel, match="there is no .*other.safetensors"):
         find_for_pictures(words, replace(how, ip_adapter=str(tmp_path / "other.safetensors")))
+    (tmp_path / "image_encoder" / "model.safetensors").unlink()
+    with pytest.raises(MissingModel, match="there is no .*image_encoder"):
+        find_for_pictures(words, how)
 
 
 def test_what_a_folder_holds_is_recorded(words, shown, tmp_path):

@@ -90,7 +90,7 @@ def plain(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("photos")
     (folder / "photos").mkdir()
     for name in REAL:
-        shutil.copy2(FACES / "dev" / "images" / name, folder / "photos" / name)
+        (folder / "photos" / name).write_bytes(picture_of(name, 0.7))
     assert build(folder / "photos", folder / "out") == 0
     return folder
 
@@ -205,10 +205,10 @@ def stand_in(out: Path, models: tuple[str, str], *more: str) -> None:
         for name, wanted, given, _ in SCENES for data in [picture_of(name)]])
 
 
-def picture_of(name: str) -> bytes:
-    """The same as a photo, and yet other bytes."""
+def picture_of(name: str, scale: float = 0.8) -> bytes:
+    """A labelled picture, smaller."""
     picture = pictures.decode((FACES / "dev" / "images" / name).read_bytes(), pictures.UNLIMITED)
-    return pictures.encode(pictures.resize(picture, round(0.8 * max(picture.size))))
+    return pictures.encode(pictures.resize(picture, round(scale * max(picture.size))))
 
 
 def row(name: str, data: bytes, by: str, wanted: int, given) -> Proposal:
@@ -271,6 +271,15 @@ def test_samples_of_generated_scenes_say_what_they_are(people):
     assert set(made) == {"age_003.jpg", "age_004.jpg", "azure_001.jpg"}
     assert dropped(people)["samples"]["one_photo_each"] == 1  # jp_007.jpg
     assert main(["verify", str(people), "--deep"]) == 0
+
+
+def test_verify_holds_generated_references_to_the_bound_that_was_asked_for(people, tmp_path, capsys):
+    shutil.copytree(people, tmp_path / "out")
+    about = json.loads((people / "dataset.json").read_text())
+    about["options"]["synthesize"]["generated_bound"] = "strict"
+    (tmp_path / "out" / "dataset.json").write_text(json.dumps(about))
+    assert main(["verify", str(tmp_path / "out")]) == 1
+    assert "similarity is out of bounds" in "".join(capsys.readouterr())
 
 
 def test_no_byte_of_the_photos_part_changes(plain, people):

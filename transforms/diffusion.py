@@ -1,24 +1,18 @@
-"""Diffusers pipelines: where one lies, who made it, and how it is asked for pictures.
+"""Diffusers pipelines: where one lies, and who made it.
 
 Any pipeline that diffusers itself has is loaded, from a folder or from the hub's cache, and nothing else: no code of a
-repository is run, and no pickled weights are read. What a pipeline takes is read off the signature of its call."""
+repository is run, and no pickled weights are read."""
 from __future__ import annotations
 
 import importlib
 import importlib.util
 import inspect
 import json
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-import PIL.Image
-import PIL.ImageOps
-
-from schemas.picture import Picture
 from schemas.weights import Weights
 from transforms import digests
 from transforms.face_models import MissingModel
@@ -27,23 +21,17 @@ from transforms.failure import Failure, WrongUsage
 DEFAULT = "black-forest-labs/FLUX.2-klein-4B"
 """Apache-2.0, weights too; four billion parameters, distilled to four steps; it takes words and several pictures alike, so that
 one model does every mode. Its card says so; here it has not been run, for want of its weights."""
-DISTILLED_STEPS = 4
-"""Of a pipeline whose configuration says `is_distilled`: what FLUX.2 klein's authors sample with. Its call has 50, for the
-models that are not."""
 BACKEND = "diffusers"
 PACKAGES = ("accelerate", "diffusers", "torch", "transformers")
 """Whose versions can change a byte."""
 INSTALL = "pip install 'umo-dataset[generate]'"
-SEVERAL = ("Flux2Pipeline", "Flux2KleinPipeline", "QwenImageEditPlusPipeline", "ZImageOmniPipeline")
-"""Pipelines of which one picture may be asked with a list of pictures, which no signature says (read in diffusers 0.42). All
-others get the pictures side by side, as one."""
 
 
 @dataclass(frozen=True)
 class DiffusionOptions:
     image_model: str | None = field(default=None, metadata={
         "metavar": "MODEL", "recorded": False,
-        "help": "image-conditioned diffusers pipeline, by folder or hub name, which makes scenes of portraits (FLUX Kontext, "
+        "help": "image-conditioned diffusers pipeline, by folder or hub name, which makes scenes from portraits (FLUX Kontext, "
                 "Qwen-Image-Edit, OmniGen, or one for an IP-Adapter); default: MODEL of the text-to-image pipeline, which must "
                 "take pictures then"})
     ip_adapter: str | None = field(default=None, metadata={
@@ -108,9 +96,10 @@ def _adapter(file: Path) -> Weights:
     """Raises WrongUsage, MissingModel."""
     if file.suffix != ".safetensors":
         raise WrongUsage(f"--ip-adapter {file}: a .safetensors is wanted, pickled weights are not read")
-    files = [file, *sorted((file.parent / "image_encoder").glob("*.safetensors"))]
-    if not file.exists() or len(files) == 1:
-        raise MissingModel(f"--ip-adapter {file}: there is no such file, or no .safetensors in image_encoder beside it")
+    files = [file, file.parent / "image_encoder" / "model.safetensors"]
+    for one in files:
+        if not one.exists():
+            raise MissingModel(f"--ip-adapter {file}: there is no {one}: fetch the adapter with its image encoder")
     sha256 = _digest_of(files)
     return Weights(BACKEND, f"{file.stem}@{sha256[:12]}", sha256, license_of(file.parent))
 
@@ -183,131 +172,3 @@ def license_of(folder: Path) -> str:
         return ""
     license = about.get("license") or ""
     return str(about.get("license_name") or license) if license == "other" else str(license)
-
-
-class Painter:
-    """A pipeline in this process; several threads may share it."""
-
-    def __init__(self, model: str, options: DiffusionOptions, device: str, given: bool) -> None:
-        """`model`: folder or hub name; `given`: whether it is to be given pictures.
-
-        Raises MissingModel, Failure, WrongUsage."""
-        self.found = find_for_pictures(model, options) if given else find_for_words(model)
-        self.options, self.lock = options, threading.Lock()
-        self.adapter = options.ip_adapter if given else None
-        torch, diffusers = importlib.import_module("torch"), importlib.import_module("diffusers")
-        self.torch = torch
-        self.device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        if self.device.startswith("cuda") and not torch.cuda.is_available():
-            raise Failure(f"--device {device}: torch sees no GPU here: say --device cpu")
-        dtype = options.generate_dtype
-        if dtype == "auto":
-            dtype = "float32" if self.device == "cpu" else "bfloat16"
-        for package in ("diffusers", "transformers"):  # our own progress is shown, and what fails is raised
-            logging = importlib.import_module(f"{package}.utils.logging")
-            logging.disable_progress_bar()
-            logging.set_verbosity_error()
-        self.pipe = self._load(diffusers, getattr(torch, dtype), given).to(self.device)
-        self.pipe.set_progress_bar_config(disable=True)
-        self.takes = inspect.signature(self.pipe.__call__).parameters
-        self.steps = options.generate_steps or (DISTILLED_STEPS if self.pipe.config.get("is_distilled") else None)
-        for flag, value, name in (("--generate-guidance", options.generate_guidance, "guidance_scale"),
-                                  ("--generate-steps", options.generate_steps, "num_inference_steps")):
-            if value is not None and name not in self.takes:
-                raise WrongUsage(f"{flag}: {type(self.pipe).__name__} takes none")
-
-    @property
-    def weights(self) -> Weights:
-        return self.found.weights
-
-    def _load(self, diffusers: Any, dtype: Any, given: bool) -> Any:
-        how = {"dtype": dtype, "use_safetensors": True, "local_files_only": True}
-        try:
-            if given:
-                pipe = diffusers.DiffusionPipeline.from_pretrained(self.found.folder, **how)
-                if self.adapter:
-                    file = Path(self.adapter)
-                    pipe.load_ip_adapter(str(file.parent), subfolder="", weight_name=file.name, local_files_only=True)
-                return pipe
-            try:
-                return diffusers.AutoPipelineForText2Image.from_pretrained(self.found.folder, **how)
-            except ValueError:  # of no family that has several pipelines
-                return diffusers.DiffusionPipeline.from_pretrained(self.found.folder, **how)
-        except Exception as error:  # diffusers', transformers' and safetensors' errors have no common base
-            raise Failure(f"{self.weights.name} cannot be loaded: {_first_line(error)}") from error
-
-    def paint(self, wanted: Sequence[Picture], given: Sequence[Sequence[PIL.Image.Image]],
-              ) -> Iterator[tuple[Picture, PIL.Image.Image]]:
-        """What was wanted with its picture, mode RGB, batch by batch; `given`: of each, the pictures of those who are in it.
-        Raises Failure."""
-        for some in batches(wanted, self.options.generate_batch):
-            asked = [wanted[place] for place in some]
-            for one, picture in zip(asked, self._ask(asked, given[some[0]]), strict=True):
-                yield one, picture.convert("RGB")
-
-    def _ask(self, wanted: list[Picture], given: Sequence[PIL.Image.Image]) -> list[PIL.Image.Image]:
-        """Pictures of one size; one, where there is something given."""
-        width, height = wanted[0].size
-        said: dict[str, Any] = {
-            "prompt": [one.prompt for one in wanted], "width": width, "height": height,
-            "num_inference_steps": self.steps, "guidance_scale": self.options.generate_guidance,
-            "generator": [self.torch.Generator("cpu").manual_seed(one.seed) for one in wanted]}
-        said = {name: value for name, value in said.items() if value is not None and name in self.takes}
-        if given:
-            said |= self._shown(given, wanted[0])
-        try:
-            with self.lock:
-                return list(self.pipe(**said).images)
-        except self.torch.cuda.OutOfMemoryError as error:
-            raise Failure(f"{self.weights.name} needs more memory than {self.device} has: a smaller --generate-batch or "
-                          "--generate-sizes") from error
-        except Exception as error:  # whatever a pipeline raises: it is not ours
-            raise Failure(f"{self.weights.name} fails at {width} x {height}: {_first_line(error)}") from error
-
-    def _shown(self, given: Sequence[PIL.Image.Image], wanted: Picture) -> dict[str, Any]:
-        """How the pipeline is given pictures."""
-        if self.adapter:
-            return {"ip_adapter_image": [list(given)]}
-        if "input_images" in self.takes:  # OmniGen, which finds them by their places in the prompt
-            places = " ".join(f"<img><|image_{number}|></img>" for number in range(1, len(given) + 1))
-            return {"prompt": [f"{wanted.prompt} {places}"], "input_images": [list(given)]}
-        if type(self.pipe).__name__ in SEVERAL:
-            return {"image": list(given)}
-        return {"image": side_by_side(given, *wanted.size)}
-
-    def close(self) -> None:
-        """Let go of the model."""
-        del self.pipe
-        if self.device.startswith("cuda"):
-            self.torch.cuda.empty_cache()
-
-
-def batches(wanted: Sequence[Picture], most: int) -> list[list[int]]:
-    """Places of pictures that are generated at once: of one size, at most so many, alone where something is given."""
-    found: list[list[int]] = []
-    open_: dict[tuple[int, int], list[int]] = {}
-    for place, one in enumerate(wanted):
-        batch = open_.get(one.size)
-        if one.given or batch is None or len(batch) == most:
-            batch = []
-            found.append(batch)
-            if not one.given:
-                open_[one.size] = batch
-        batch.append(place)
-    return found
-
-
-def side_by_side(given: Sequence[PIL.Image.Image], width: int, height: int) -> PIL.Image.Image:
-    """One picture of that size of all that are given, whole, in rows as long as there are rows."""
-    columns = next(number for number in range(1, len(given) + 1) if number * number >= len(given))
-    rows = -(-len(given) // columns)
-    across, down = width // columns, height // rows
-    canvas = PIL.Image.new("RGB", (width, height), "white")
-    for place, picture in enumerate(given):
-        canvas.paste(PIL.ImageOps.pad(picture, (across, down), color="white"),
-                     (place % columns * across, place // columns * down))
-    return canvas
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"[:300]

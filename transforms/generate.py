@@ -16,8 +16,9 @@ from schemas.picture import Picture, Sitting
 from schemas.scene import Proposal, read_proposals
 from schemas.weights import Weights
 from transforms import digests, pictures, progress
-from transforms.diffusion import DiffusionOptions, Painter
+from transforms.diffusion import DiffusionOptions
 from transforms.failure import Failure
+from transforms.painter import Painter
 from transforms.parts import Parts
 from transforms.sittings import SittingOptions, panels
 from transforms.synthetic import FOLDER, root_of, write_part

@@ -26,8 +26,8 @@ class SynthesizeOptions:
                 "on the Hugging Face Hub, black-forest-labs/FLUX.2-klein-4B where none is given; default: %(default)s"})
     synthetic_fraction: float = field(default=0.5, metadata={
         "least": 0, "most": 0.95,
-        "help": "synthesised pictures that are proposed, as a share of them and of the photos that show somebody known; "
-                "default: %(default)s, as many as photos"})
+        "help": "synthesised pictures that are proposed, portraits not counted, as a share of them and of the photos that show "
+                "somebody known; default: %(default)s, as many as photos"})
     seed: int = field(default=0, metadata={"help": "of everything drawn by chance; default: %(default)s"})
 
     def kind_and_model(self) -> tuple[str, str]:
