@@ -174,13 +174,13 @@ def _synthesized(about: dict[str, Any]) -> str:
     if not about["generators"]:
         return ""
     by = f"({', '.join(about['generators'])}; the seed of each is in its sample)"
-    options = about["options"].get("synthesize", {})
-    if options.get("synthesize") == "composite":
+    if all(name.startswith("composite/") for name in about["generators"]):
         return f"""   **synthesize** then cut people out of the photos and composed pictures of
    several of them {by}. These were looked at as photos are,
    and kept only where the people put in, and nobody else, were found at their places. Their references are other photos than
    those that anybody in them was cut out of. They are in train, but for those whose people are all in another split.
 """
+    options = about["options"]["synthesize"]
     which = "strict_same_person" if options["generated_bound"] == "strict" else "same_person"
     bound = about["models"]["faces"]["bounds"][which]
     return f"""   **synthesize** then generated pictures of people who are made up

@@ -110,10 +110,12 @@ def _scalar(kind: Kind) -> str:
 
 def _responsible(about: dict[str, Any]) -> dict[str, Any]:
     """The responsible-AI fields."""
-    made = card.made_up(about)
+    made, generated = card.made_up(about), about["counts"].get("by_source", {}).get("generated", 0)
+    said = (f" {generated} targets and their references were generated ({', '.join(about['generators'])}), and show people who "
+            "are made up." if generated else "")
     return {
         "rai:dataCollection": "Photos and videos that the publisher had; where each came from is its `uri`, relative "
-                              "to the publisher's folder, and its `license` where that is known.",
+                              "to the publisher's folder, and its `license` where that is known." + said,
         "rai:dataCollectionType": ["Secondary Data analysis", *(["Software Collection"] if made else [])],
         "rai:hasSyntheticData": bool(made),
         "rai:dataPreprocessingProtocol": [

@@ -302,7 +302,7 @@ def test_the_card_and_croissant_say_what_was_generated_and_by_what(people):
     assert "people who are made up" in card and "portrait-then-scene" in card and "made-up-licence" in card
     assert str(people.parent.parent) not in card + json.dumps(about)
     croissant = json.loads((people / "croissant.json").read_text())
-    assert croissant["rai:hasSyntheticData"] is True
+    assert croissant["rai:hasSyntheticData"] is True and "(diffusers:shown@0)" in croissant["rai:dataCollection"]
     mlcroissant = pytest.importorskip("mlcroissant")
     assert not mlcroissant.Dataset(jsonld=str(people / "croissant.json")).metadata.ctx.issues.errors
 

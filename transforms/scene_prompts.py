@@ -37,15 +37,15 @@ FORMS = {
                  "a woodcut", "a pastel drawing", "a flat vector illustration"),
     "imaginative": ("a photograph", "a film still", "a detailed digital painting", "a fantasy book cover")}
 """What a picture of each style is."""
-AGES = ("a young", "a middle-aged", "an old", "a teenage", "a thirty-year-old", "a fifty-year-old")
+AGES = ("a young", "a middle-aged", "an old", "a thirty-year-old", "a forty-year-old", "a fifty-year-old")
 ORIGINS = ("East African", "West African", "South Asian", "East Asian", "South-East Asian", "Central Asian", "Arab", "Persian",
            "Mediterranean", "Slavic", "Scandinavian", "Irish", "Andean", "Mexican", "Polynesian", "Afro-Brazilian")
 HAIR = ("short black hair", "long dark hair", "curly brown hair", "a shaved head", "grey hair in a bun", "short red hair",
         "blond hair to the shoulders", "braided hair", "a short afro", "wavy chestnut hair", "white hair", "hair tied back")
 FEATURES = ("round glasses", "freckles", "a scar on the chin", "thick eyebrows", "a gap between the front teeth", "dimples",
             "high cheekbones", "a crooked nose", "a broad jaw", "laughter lines", "a mole on the cheek", "pale eyes")
-"""People are drawn evenly from these, so that those of one picture look different: three of one gender or origin are what
-models mix up (XVerse's issue 30)."""
+"""People are drawn evenly from these, grown-ups all, so that those of one picture look different: three of one gender or origin
+are what models mix up (XVerse's issue 30)."""
 LOOKS = ("looking into the camera, face on", "turned half to the left", "turned half to the right", "head tilted, smiling",
          "looking slightly up", "looking slightly down")
 """Of a portrait; the first one's is the first."""

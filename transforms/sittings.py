@@ -29,6 +29,9 @@ CAST = 12
 """People of a sitting; more than the most that a prompt may ask for."""
 GRID = 2, 2
 """Columns and rows of panels."""
+MOST_IN_PANELS = 4
+"""People of panels, unless a user's file wants more: in half a picture's width more have faces too small to be told by. A
+choice."""
 GUTTER = 0.02
 """Of a panel's sides, cut off at each edge: models draw lines between panels. A choice."""
 SIZE_STEP = 16
@@ -104,8 +107,7 @@ def _sitting(numbers: range, options: SittingOptions, prompts: Sequence[ScenePro
     cast, scenes = {}, []
     for number in numbers:
         draw = digests.generator("sitting", seed, number)
-        prompt = prompts[number % len(prompts)] if prompts else drawn_prompt(str(number), seed,
-                                                                            options.generated_styles.split(","))
+        prompt = prompts[number % len(prompts)] if prompts else _drawn(number, options, seed)
         people = prompt.people or int(draw.choice(list(PEOPLE), p=list(PEOPLE.values())))
         chosen = draw.permutation(CAST)[:people].tolist()
         cast.update({place: who[place] for place in chosen})
@@ -126,6 +128,13 @@ def _sitting(numbers: range, options: SittingOptions, prompts: Sequence[ScenePro
         made.append(asked(told, (caption,), prompt.style, len(chosen), size, given, seed, number, "scene"))
     rest = (*others, *made)
     return Sitting((*first.values(), *rest), ()) if by_words else Sitting(tuple(first.values()), rest)
+
+
+def _drawn(number: int, options: SittingOptions, seed: int) -> ScenePrompt:
+    styles = options.generated_styles.split(",")
+    prompt = drawn_prompt(str(number), seed, styles)
+    many = options.generate_mode == "panels" and prompt.people > MOST_IN_PANELS
+    return drawn_prompt(str(number), seed, styles, MOST_IN_PANELS) if many else prompt
 
 
 def _portrait(person: str, take: int, given: tuple[str, ...], size: tuple[int, int], *draws: object) -> Picture:
