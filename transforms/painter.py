@@ -90,8 +90,8 @@ class Painter:
     def _ask(self, wanted: list[Picture], given: Sequence[PIL.Image.Image]) -> list[PIL.Image.Image]:
         """Pictures of one size; one, where there is something given."""
         width, height = wanted[0].size
-        said: dict[str, Any] = {
-            "prompt": [one.prompt for one in wanted], "width": width, "height": height,
+        said: dict[str, Any] = {  # the area is for FLUX Kontext, which makes a megapixel of any size else
+            "prompt": [one.prompt for one in wanted], "width": width, "height": height, "max_area": width * height,
             "num_inference_steps": self.steps, "guidance_scale": self.options.generate_guidance,
             "generator": [self.torch.Generator("cpu").manual_seed(one.seed) for one in wanted]}
         said = {name: value for name, value in said.items() if value is not None and name in self.takes}
