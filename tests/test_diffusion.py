@@ -31,6 +31,12 @@ def _offline(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    with diffusers_weights.one_thread():
+        yield
+
+
 @pytest.fixture(scope="module")
 def words(tmp_path_factory) -> str:
     return diffusers_weights.pipeline(tmp_path_factory.mktemp("models") / "words")

@@ -80,6 +80,12 @@ def dropped(out: Path) -> dict[str, dict[str, int]]:
     return {step["step"]: step["dropped"] for step in json.loads((Path(work(out)) / "funnel.json").read_text())}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    with diffusers_weights.one_thread():
+        yield
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> tuple[str, str]:
     """A pipeline from words, and one that is given a picture."""
