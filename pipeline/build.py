@@ -1,8 +1,8 @@
 """The route, on one screen: every stage in order, each skipping what stands already.
 
     INPUT -> extract -> cluster -> synthesize -> pair -> write -> OUT
-             images     identities  composites   samples  shards, card,
-             faces                                        funnel, report
+             images     identities  composed or  samples  shards, card,
+             faces                  generated             funnel, report
              crops"""
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ import argparse
 import sys
 from collections import Counter
 
-from pipeline import dataset, funnel, options, report, stages
+from pipeline import dataset, funnel, options, report, stages, synthesis
 from pipeline.funnel import Step
 from pipeline.stages import RunOptions
 from transforms import face_models
 from transforms.cluster import ClusterOptions, embedder_of
-from transforms.compose import SynthesizeOptions
 from transforms.examination import ModelOptions
 from transforms.extract import ExtractOptions, WorkerOptions
 from transforms.failure import Failure
+from transforms.generate import GenerateOptions
 from transforms.pair import PairOptions
 from transforms.parts import Parts, get, join, put, size_of
+from transforms.synthetic import SynthesizeOptions
 from transforms.write import WriteOptions
 
 ROUTE = ("extract", "cluster", "synthesize", "pair", "write")
@@ -31,6 +32,8 @@ def run(command: str, values: argparse.Namespace, where: RunOptions) -> None:
     wanted = ROUTE if command == "build" else (command,)
     if "write" in wanted:
         dataset.check_output(values.output)
+    if "synthesize" in wanted:
+        synthesis.check(options.of(SynthesizeOptions, values), options.of(GenerateOptions, values))
     for stage in wanted:
         match stage:
             case "extract":
@@ -39,8 +42,9 @@ def run(command: str, values: argparse.Namespace, where: RunOptions) -> None:
             case "cluster":
                 stages.cluster(values.workdir, options.of(ClusterOptions, values), where)
             case "synthesize":
-                stages.synthesize(values.workdir, options.of(SynthesizeOptions, values), options.of(ModelOptions, values),
-                                  options.of(WorkerOptions, values), where)
+                synthesis.synthesize(values.workdir, options.of(SynthesizeOptions, values),
+                                     options.of(GenerateOptions, values), options.of(ModelOptions, values),
+                                     options.of(WorkerOptions, values), where)
             case "pair":
                 stages.pair(values.workdir, options.of(PairOptions, values), where)
             case "write":

@@ -150,11 +150,7 @@ def _made(about: dict[str, Any], steps: Sequence[Step]) -> str:
     bounds = about["models"]["faces"]["bounds"]
     came = f"{steps[0].came_in} {steps[0].unit}" if steps else "pictures"
     margin = bounds["margin"] if pair["min_margin"] is None else pair["min_margin"]
-    made = "" if not about["generators"] else f"""   **synthesize** then cut people out of the photos and composed pictures of
-   several of them ({', '.join(about['generators'])}; the seed of each is in its sample). These were looked at as photos are,
-   and kept only where the people put in, and nobody else, were found at their places. Their references are other photos than
-   those that anybody in them was cut out of. They are in train, but for those whose people are all in another split.
-"""
+    made = _synthesized(about)
     return f"""## How it was made
 
 By `umo-dataset`, from {came}, in four stages; every option is in `dataset.json`:
@@ -171,6 +167,29 @@ By `umo-dataset`, from {came}, in four stages; every option is in `dataset.json`
    identity.
 4. **write** read the pictures again, resized targets to {write['target_size']} pixels at most (longest side) and
    stored JPEG, quality 95, 4:4:4, without metadata."""
+
+
+def _synthesized(about: dict[str, Any]) -> str:
+    """What `synthesize` did, '' where it made nothing."""
+    if not about["generators"]:
+        return ""
+    by = f"({', '.join(about['generators'])}; the seed of each is in its sample)"
+    if all(name.startswith("composite/") for name in about["generators"]):
+        return f"""   **synthesize** then cut people out of the photos and composed pictures of
+   several of them {by}. These were looked at as photos are,
+   and kept only where the people put in, and nobody else, were found at their places. Their references are other photos than
+   those that anybody in them was cut out of. They are in train, but for those whose people are all in another split.
+"""
+    options = about["options"]["synthesize"]
+    which = "strict_same_person" if options["generated_bound"] == "strict" else "same_person"
+    bound = about["models"]["faces"]["bounds"][which]
+    return f"""   **synthesize** then generated pictures of people who are made up
+   {by}, by way of {options['generate_mode']}, scenes in the
+   styles {options['generated_styles'].replace(',', ', ')}. These were looked at as photos are, their faces grouped into people
+   among themselves, and kept only where they show as many people as they were to show; where portraits were given to
+   the model, just those people. Their references are other generated pictures, of a cosine of at least {bound}. They are in
+   train.
+"""
 
 
 def _loading(about: dict[str, Any]) -> str:
@@ -254,7 +273,8 @@ def _funnel(steps: Sequence[Step]) -> str:
 
 
 def _models(about: dict[str, Any]) -> str:
-    rows = [(use, f"{model['backend']}/{model['name']}", model["license"] or "not stated", f"`{model['sha256']}`")
+    rows = [(use, f"{model['backend']}/{model['name']}", model["license"] or "not stated",
+             f"`{model['sha256']}`" if model["sha256"] else "the revision in its name")
             for use, model in about["models"].items()]
     versions = ", ".join(f"{name} {version}" for name, version in about["libraries"].items())
     return ("## Models and licences\n\n" + table(("used for", "model", "licence", "sha256 of the weights"), rows)

@@ -13,12 +13,13 @@ from pipeline.doctor import DoctorOptions
 from pipeline.lock import locked
 from pipeline.stages import RunOptions
 from transforms.cluster import ClusterOptions
-from transforms.compose import SynthesizeOptions
 from transforms.examination import ModelOptions
 from transforms.extract import ExtractOptions, WorkerOptions
 from transforms.failure import Failure, WrongUsage
+from transforms.generate import GenerateOptions
 from transforms.pair import PairOptions
 from transforms.parts import filesystem, is_local
+from transforms.synthetic import SynthesizeOptions
 from transforms.write import WriteOptions
 
 INTERRUPTED = 130
@@ -72,13 +73,13 @@ def parser() -> argparse.ArgumentParser:
             "try again what failed for a reason that may pass; default: rejects stay rejects"))
 
     retry(command("build", "every stage in order, resuming what is done", ExtractOptions, ClusterOptions, SynthesizeOptions,
-                  PairOptions, WriteOptions, inputs=True, output="folder of the finished dataset",
+                  GenerateOptions, PairOptions, WriteOptions, inputs=True, output="folder of the finished dataset",
                   workdir="OUT with .work appended"))
     retry(command("extract", "look at every picture: faces, embeddings, checked reference crops", ExtractOptions,
                   inputs=True, workdir="required"))
     command("cluster", "say whose each face is", ClusterOptions, workdir="required")
-    command("synthesize", "compose pictures of several people from the photos; with none, remove them", SynthesizeOptions,
-            ModelOptions, WorkerOptions, workdir="required")
+    command("synthesize", "compose or generate pictures of several people; with none, remove them", SynthesizeOptions,
+            GenerateOptions, ModelOptions, WorkerOptions, workdir="required")
     command("pair", "find references for the people of each target", PairOptions, workdir="required")
     command("write", "write shards and everything beside them", WriteOptions, workdir="required",
             output="folder of the finished dataset")

@@ -110,10 +110,12 @@ def _scalar(kind: Kind) -> str:
 
 def _responsible(about: dict[str, Any]) -> dict[str, Any]:
     """The responsible-AI fields."""
-    made = card.made_up(about)
+    made, generated = card.made_up(about), about["counts"].get("by_source", {}).get("generated", 0)
+    said = (f" {generated} targets and their references were generated ({', '.join(about['generators'])}), and show people who "
+            "are made up." if generated else "")
     return {
         "rai:dataCollection": "Photos and videos that the publisher had; where each came from is its `uri`, relative "
-                              "to the publisher's folder, and its `license` where that is known.",
+                              "to the publisher's folder, and its `license` where that is known." + said,
         "rai:dataCollectionType": ["Secondary Data analysis", *(["Software Collection"] if made else [])],
         "rai:hasSyntheticData": bool(made),
         "rai:dataPreprocessingProtocol": [
@@ -126,7 +128,7 @@ def _responsible(about: dict[str, Any]) -> dict[str, Any]:
             "where there are some, else built from positions."],
         "rai:machineAnnotationTools": [
             f"{model['backend']}/{model['name']} ({use}), licence: {model['license'] or 'not stated'}, sha256 "
-            f"{model['sha256']}" for use, model in about["models"].items()],
+            f"{model['sha256'] or 'not known'}" for use, model in about["models"].items()],
         "rai:personalSensitiveInformation": [
             "Faces of people who can be recognized, and embeddings of these faces: biometric data. Identities are no names "
             "but for those that the publisher gave. The README says how to have a person removed."],

@@ -5,7 +5,7 @@ import dataclasses
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -15,11 +15,11 @@ from pipeline import card, croissant, funnel
 from pipeline.funnel import Step
 from pipeline.packages import version
 from schemas.sample import SCHEMA
-from transforms import face_models, person_models
+from transforms import diffusion, face_models, person_models
 from transforms.cluster import embedder_of
 from transforms.failure import Failure
 from transforms.parts import Parts, filesystem, get, join, put, remove
-from transforms.recognize import synthesized
+from transforms.synthetic import synthesized
 
 LIBRARIES = ("apache-beam", "numpy", "pillow", "pyarrow", "scipy")
 """Whose versions can change a byte of any dataset; the models' packages are added."""
@@ -95,14 +95,18 @@ def describe(workdir: str) -> dict[str, Any]:
     written = Parts(workdir, "samples", synthetic=True).read_all(["key", "references", "source", "generator"])
     written = written.filter(pc.invert(pc.is_in(written["key"], pa.array(lost, pa.string()))))
     people = pc.list_flatten(written["references"])
+    generators = sorted(name for name in set(written["generator"].to_pylist()) if name)
+    made_by = {name: value for made in synthesized(workdir) for name, value in made.options().items()}
+    made_with = made_by.pop("models", {})
+    models |= made_with if generators else {}
     return {
         "schema": SCHEMA,
-        "options": {stage: Parts(workdir, folder).options() for stage, folder in (
-            ("extract", "images"), ("cluster", "identities"), *(("synthesize", made.name) for made in synthesized(workdir)),
-            ("pair", "samples"), ("write", "shards"))},
+        "options": {"extract": Parts(workdir, "images").options(), "cluster": Parts(workdir, "identities").options(),
+                    **({"synthesize": made_by} if synthesized(workdir) else {}),
+                    "pair": Parts(workdir, "samples").options(), "write": Parts(workdir, "shards").options()},
         "models": models,
-        "generators": sorted(name for name in set(written["generator"].to_pylist()) if name),
-        "libraries": _versions(model["backend"] for model in models.values()),
+        "generators": generators,
+        "libraries": _versions({model["backend"] for model in models.values()}),
         "counts": {"samples": sum(samples.values()), "by_config_and_split": dict(sorted(samples.items())),
                    "by_source": dict(sorted(Counter(written["source"].to_pylist()).items())),
                    "identities": len(pc.unique(pc.struct_field(people, "identity")))},
@@ -110,10 +114,11 @@ def describe(workdir: str) -> dict[str, Any]:
     }
 
 
-def _versions(backends: Iterable[str]) -> dict[str, str]:
+def _versions(backends: set[str]) -> dict[str, str]:
     """Versions of what can change a byte: ours and those of the models' backends, as far as they are installed."""
     tables = (face_models.BACKENDS, person_models.BACKENDS)
     names = {package for backend in backends for table in tables if backend in table for package in table[backend].packages}
+    names |= set(diffusion.PACKAGES if diffusion.BACKEND in backends else ())
     return {name: found for name in sorted({*LIBRARIES, *names}) if (found := version(name))}
 
 

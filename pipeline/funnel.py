@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from schemas.reject import REASONS
 from transforms.distinct import distinct_images, of_distinct
 from transforms.pair import NEAR_COPIES
-from transforms.parts import SYNTHETIC, NotReady, Parts
-from transforms.recognize import synthesized
+from transforms.parts import PHOTOS, SYNTHETIC, NotReady, Parts
+from transforms.synthetic import synthesized
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def _synthetic(workdir: str, rejected: Counter[tuple[str, str]]) -> Step | None:
 
 
 def _samples(workdir: str, rejected: Counter[tuple[str, str]]) -> Step:
-    targets = distinct_images(workdir, ["image_key"], synthetic=True).num_rows
+    targets = distinct_images(workdir, ["image_key"], (PHOTOS, SYNTHETIC)).num_rows
     dropped = _of_step(rejected, "samples")
     samples = Parts(workdir, "samples", synthetic=True)
     samples.check_made_from(*(Parts(workdir, name) for name in ("images", "crops", "identities")), *synthesized(workdir))

@@ -1,10 +1,8 @@
 """The stages, one function each: what is to do, a Beam job that does it, the ledger that says it is done."""
 from __future__ import annotations
 
-import json
-import posixpath
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import apache_beam as beam
 import numpy as np
@@ -16,26 +14,17 @@ from pipeline.elements import elements
 from pipeline.funnel import account, bottleneck
 from pipeline.options import from_record, recorded
 from pipeline.progress import shown
-from schemas.chunk import Chunk, Item
-from schemas.embedder import Bounds, Embedder
-from schemas.weights import Weights
+from schemas.embedder import Bounds
 from transforms import digests, face_models, inputs, person_models, progress
 from transforms.blocks import few
-from transforms.casting import photos_of_people, read_cast
-from transforms.casting import scenes as cast_scenes
 from transforms.cluster import ClusterIdentities, ClusterOptions, embedder_of, identities_part, people_part, state_of_faces
 from transforms.compare import KEPT, PASSING, Compared, CompareFaces
-from transforms.compose import FOLDER, ComposeScenes, SynthesizeOptions, name_scenes, opencv_modules, proposals, root_of, tar_of
 from transforms.crops import CropOptions
-from transforms.examination import ModelOptions
 from transforms.extract import (
     FOLDERS,
     ExtractChunks,
     ExtractOptions,
-    NamedChunk,
-    WorkerOptions,
     close_examiners,
-    matters,
     name_chunk,
 )
 from transforms.failure import Failure, WrongUsage
@@ -45,17 +34,17 @@ from transforms.parts import (
     SYNTHETIC,
     NotReady,
     Parts,
-    filesystem,
     get,
     join,
     remove,
     size_of,
     state_of,
 )
-from transforms.recognize import RECOGNIZED, RecognizePeople, proposals_parts, recognized_part, synthesized
+from transforms.recognize import RECOGNIZED, proposals_parts
 from transforms.shards import Shard, plan
 from transforms.split import AssignSplits, grouped, samples_part, splits_part
 from transforms.survey import SurveyFaces, table_part
+from transforms.synthetic import synthesized
 from transforms.write import WriteOptions, WriteShards, shard_part
 
 
@@ -138,7 +127,7 @@ def cluster(workdir: str, options: ClusterOptions, run: RunOptions) -> None:
     bounds = face_models.bounds(embedder_of(workdir))
     made_of = state_of_faces(workdir, options)
     wanted = [identities_part(part, made_of, options, bounds) for part in faces.parts()]
-    if _stands(identities, wanted, state):
+    if stands(identities, wanted, state):
         return
     compared = compare(workdir, state, bounds, run)
     with shown("cluster", len(wanted), "parts"):
@@ -154,7 +143,7 @@ def compare(workdir: str, state: dict[str, str], bounds: Bounds, run: RunOptions
             Parts(workdir, folder).discard()
         return None
     compared = Compared.of(workdir, bounds)
-    if all(_stands(Parts(workdir, folder), compared.parts(), state) for folder in KEPT):
+    if all(stands(Parts(workdir, folder), compared.parts(), state) for folder in KEPT):
         return compared
     with shown("compare", 3 * len(compared.blocks), "blocks"):
         run.over(workdir, compared.blocks, SurveyFaces(workdir, compared.state, bounds, compared.parts()))
@@ -167,85 +156,13 @@ def compare(workdir: str, state: dict[str, str], bounds: Bounds, run: RunOptions
     return compared
 
 
-def _stands(made: Parts, wanted: list[str], state: dict[str, str], producer: str = PHOTOS) -> bool:
+def stands(made: Parts, wanted: list[str], state: dict[str, str], producer: str = PHOTOS) -> bool:
     """Whether a folder holds just the wanted parts, made from what is there now."""
     try:
         return (made.made_from() == state and sorted(made.parts([producer])) == sorted(wanted)
                 and set(wanted) <= made.existing())
     except NotReady:
         return False
-
-
-def synthesize(workdir: str, options: SynthesizeOptions, models: ModelOptions, workers: WorkerOptions,
-               run: RunOptions) -> None:
-    """Compose pictures of the people of the photos, and keep those in which they are found again."""
-    if options.synthesize == "none":
-        if synthesized(workdir):
-            _commit_synthetic(workdir, [], [], {}, {})
-        return
-    opencv_modules()  # or say at once that they are missing
-    check_extracted(workdir)
-    sources = [Parts(workdir, folder) for folder in ("images", "faces", "crops", "identities")]
-    sources[3].check_made_from(sources[1], sources[0])
-    embedder, persons = _same_models(workdir, models)
-    bounds, made = face_models.bounds(embedder), Parts(workdir, FOLDER, synthetic=True)
-    how = ExtractOptions(**{**asdict(from_record(ExtractOptions, sources[0].options())), **asdict(models), **asdict(workers)})
-    cast = read_cast(workdir, bounds.quality)
-    scenes = cast_scenes(cast, proposals(photos_of_people(workdir), options.synthetic_fraction), options.seed)
-    if not scenes:
-        progress.tell("nothing is composed: fewer than two people are seen in two photos, large enough to be cut out of one")
-    named = name_scenes(scenes, matters(how, embedder, persons))
-    count = {one.part: len(one.scenes) for one in named}
-
-    def step(what: str, todo: list[str], make: Callable[[beam.PCollection], object], elements: Iterable[object]) -> None:
-        if todo:
-            with shown(what, sum(count[part] for part in todo), "composites"):
-                run.run(lambda pipeline: make(pipeline | beam.Create(list(elements))))
-
-    new = [one for one in named if one.part not in made.existing()]
-    step("compose", [one.part for one in new], lambda some: some | ComposeScenes(workdir), new)
-    inner = join(workdir, FOLDER)
-    there = set(count).intersection(*(Parts(inner, folder).existing() for folder in FOLDERS))
-    unseen = [part for part in count if part not in there]
-    step("extract", unseen, lambda some: some | ExtractChunks(inner, how, embedder, persons),
-         [NamedChunk(part, Chunk(root_of(workdir), (Item(tar_of(part)),), tar=True, source="composite")) for part in unseen])
-    close_examiners()
-    state = state_of(*sources)
-    wanted = {recognized_part(workdir, part, digests.of(state), bounds): part for part in count}
-    there = set(wanted).intersection(*(Parts(workdir, folder).existing() for folder in RECOGNIZED))
-    unknown = [part for name, part in wanted.items() if name not in there]
-    step("recognize", unknown, lambda some: some | RecognizePeople(workdir, digests.of(state)), unknown)
-    _commit_synthetic(workdir, list(count), list(wanted), state, recorded(options))
-
-
-def _same_models(workdir: str, models: ModelOptions) -> tuple[Embedder, Weights | None]:
-    """The models by which the photos were looked at. Raises WrongUsage where others are named."""
-    embedder, persons = face_models.embedder(models.faces), person_models.weights(models.persons)
-    was, faces = embedder_of(workdir), Parts(workdir, "faces")
-    if embedder != was:
-        raise WrongUsage(f"--faces {models.faces} is not what {workdir} was extracted with: say --faces {was.named}")
-    about = faces.schema(faces.parts()[0]).metadata.get(b"person_model")
-    if (persons and persons.to_json().encode()) != about:
-        by = f"{json.loads(about)['backend']}:{json.loads(about)['name']}" if about else person_models.NONE
-        raise WrongUsage(f"--persons {models.persons} is not what {workdir} was extracted with: say --persons {by}")
-    return embedder, persons
-
-
-def _commit_synthetic(workdir: str, composed: list[str], recognized: list[str], state: dict[str, str],
-                      options: dict[str, object]) -> None:
-    """Ledgers of what was synthesised, that of `synthetic` last; then the tars that no part is beside any more are removed."""
-    for folder in RECOGNIZED:
-        Parts(workdir, folder).commit({SYNTHETIC: recognized})
-    inner = join(workdir, FOLDER)
-    for folder in FOLDERS:
-        Parts(inner, folder).commit({SYNTHETIC: composed})
-    Parts(workdir, FOLDER).commit({SYNTHETIC: composed}, state, options)
-    fs, path = filesystem(inner)
-    valid = {tar_of(part) for part in composed}
-    for found in fs.ls(path, detail=False):
-        name = posixpath.basename(found.rstrip("/"))
-        if name.endswith(".tar") and name not in valid:
-            remove(join(inner, name))
 
 
 def check_synthesized(workdir: str) -> list[str]:
@@ -277,7 +194,7 @@ def pair(workdir: str, options: PairOptions, run: RunOptions) -> None:
     splitting = {PHOTOS: options, SYNTHETIC: replace(options, val_fraction=0.0)}  # nobody goes to val for a composite's sake
     wanted = {producer: [samples_part(parts, names[producer], splitting[producer]) for parts in grouped(some)]
               for producer, some in proposed.items()}
-    if not all(_stands(drafts, some, whole, producer) for producer, some in proposed.items()):
+    if not all(stands(drafts, some, whole, producer) for producer, some in proposed.items()):
         there = drafts.existing() & Parts(workdir, "rejects").existing()
         for producer, parts in targets.items():
             todo = [part for part, draft in zip(parts, proposed[producer], strict=True) if draft not in there]
@@ -288,7 +205,7 @@ def pair(workdir: str, options: PairOptions, run: RunOptions) -> None:
                     run.over(workdir, todo, step)
         forget_context()
         drafts.commit(proposed, whole)
-    if not all(_stands(samples, some, whole, producer) for producer, some in wanted.items()):
+    if not all(stands(samples, some, whole, producer) for producer, some in wanted.items()):
         for producer, some in proposed.items():
             if some:
                 split = AssignSplits(workdir, some, names[producer], splitting[producer])
@@ -311,7 +228,7 @@ def write(workdir: str, output: str, options: WriteOptions, run: RunOptions) -> 
     shards = plan(table, options.shard_bytes)
     wanted = [shard_part(shard, output) for shard in shards]
     state = {**state_of(samples), "output": output, "options": digests.of(recorded(options))}
-    if (_stands(written, wanted, state) and size_of(join(output, "dataset.json")) is not None
+    if (stands(written, wanted, state) and size_of(join(output, "dataset.json")) is not None
             and all(_is_whole(output, shard, written) for shard in shards)):
         return False
     remove(join(output, "dataset.json"))  # from now on until the end this is no finished dataset

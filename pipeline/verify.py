@@ -328,6 +328,8 @@ def _matrix_faults(row: Json, target: np.ndarray, refs: np.ndarray, about: Json)
         yield f"assignment is {assignment}, which are not different faces of {faces}"
         return
     lefts = [references[place]["target_face_box"][0] for place in np.argsort(assignment)]
+    strict = row["source"] == "generated" and about["options"].get("synthesize", {}).get("generated_bound") == "strict"
+    due = "strict_same_person" if strict else "same_person"
     least = options["min_margin"] if isinstance(options.get("min_margin"), int | float) else bounds["margin"]
     yield from told(
         (not matching.holds_both_ways(matrix, np.array(assignment)).all(),
@@ -338,7 +340,7 @@ def _matrix_faults(row: Json, target: np.ndarray, refs: np.ndarray, about: Json)
         yield from told(
             *((abs(one[name] - value) > ROUNDING, f"{it}.{name} is {one[name]}, the matrix gives {value}")
               for name, value in (("similarity", similarity), ("margin", margin))),
-            (not bounds["same_person"] - ROUNDING <= similarity <= bounds["near_copy"] + ROUNDING,
+            (not bounds[due] - ROUNDING <= similarity <= bounds["near_copy"] + ROUNDING,
              f"{it}.similarity is out of bounds: {similarity}"),
             (margin < least - ROUNDING, f"{it}.margin is out of bounds: {margin}, at least {least} is due"))
 

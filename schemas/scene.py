@@ -1,7 +1,7 @@
-"""A picture to be composed of cut-out people, and what became of it."""
+"""A picture to be composed of cut-out people, and what became of it, or of one to be generated."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -80,18 +80,27 @@ class Proposal:
     image_key: str
     """Digest of the picture's bytes; empty where there is no picture, for the `reason`."""
     generator: str
-    """What made it, with its version."""
+    """What made it, with its version: `composite/1`, `diffusers:NAME@REVISION`."""
     prompt: str
     """What it was made from; empty for a composite, which takes none."""
     seed: int
     people: list[Shown]
+    """Who was put in; of a generated picture nobody, for that is only claimed."""
     background: str
     """image_key of the photo behind the people; empty where it was drawn."""
     license: str
-    """Of all photos in it, where every one's is known; else empty."""
+    """Of all photos in it, where every one's is known, or of the model that generated it; else empty."""
     reason: str
     """Why there is no picture, of the closed list in `schemas.reject`; else empty."""
     detail: str
+    caption: str = ""
+    """What it shows in words; empty for a composite."""
+    style: str = ""
+    """Of what was generated, one of `scene_prompts.STYLES`, or empty where nobody said."""
+    wanted: int = 0
+    """How many people it was to show; 0 where nobody said, and for a composite, whose `people` say it."""
+    given: list[str] = field(default_factory=list)
+    """image_keys of the generated pictures that it was made from, whose people it is to show."""
 
 
 _SHOWN = pa.struct([("identity", pa.string()), ("face_id", pa.string()), ("image_key", pa.string()),
@@ -99,7 +108,8 @@ _SHOWN = pa.struct([("identity", pa.string()), ("face_id", pa.string()), ("image
 PROPOSALS = pa.schema([
     ("key", pa.string()), ("uri", pa.string()), ("image_key", pa.string()), ("generator", pa.string()), ("prompt", pa.string()),
     ("seed", pa.int64()), ("people", pa.list_(_SHOWN)), ("background", pa.string()), ("license", pa.string()),
-    ("reason", pa.string()), ("detail", pa.string())])
+    ("reason", pa.string()), ("detail", pa.string()), ("caption", pa.string()), ("style", pa.string()), ("wanted", pa.int32()),
+    ("given", pa.list_(pa.string()))])
 
 
 def read_proposals(table: pa.Table) -> list[Proposal]:

@@ -77,7 +77,8 @@ def test_the_workdir_lies_beside_the_output():
     assert parse(["build", "x", "--output", "out/"]).values.workdir == "out.work"
 
 
-@pytest.mark.parametrize("command", ["build", "extract", "cluster", "pair", "write", "report", "verify", "doctor"])
+@pytest.mark.parametrize("command", ["build", "extract", "cluster", "synthesize", "pair", "write", "report", "verify",
+                                     "doctor"])
 def test_every_option_says_what_happens_if_it_is_left_alone(command, capsys):
     with pytest.raises(SystemExit) as end:
         main([command, "--help"])

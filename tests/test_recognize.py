@@ -8,12 +8,13 @@ import pytest
 
 from pipeline import stages
 from pipeline.stages import RunOptions
+from schemas.identity import Identity
 from schemas.scene import Shown
 from tests.builders import EMBEDDER, make_workdir, party, shot, unit
 from transforms import face_models
 from transforms.cluster import ClusterOptions
 from transforms.parts import Parts
-from transforms.recognize import NotFoundAgain, Roster, Seen, mean, nobody, read_roster, recognize
+from transforms.recognize import Newcomers, NotFoundAgain, Roster, Seen, admit, mean, nobody, read_roster, recognize
 
 BOUNDS = face_models.bounds(EMBEDDER)
 
@@ -84,6 +85,50 @@ def test_a_face_elsewhere_than_it_was_put_is_not_the_one(known):
 def test_a_face_of_low_quality_is_not_kept(known):
     with pytest.raises(NotFoundAgain, match="low_quality"):
         recognize(seen(*faces(*TRIO), quality=BOUNDS.quality - 0.01), shown(known, *TRIO), known.roster, BOUNDS)
+
+
+def newcomer(face_id: str, identity: str | None) -> tuple[str, Identity]:
+    return face_id, Identity(face_id, identity, 1.0)
+
+
+def generated(*people: str, quality: float = 0.9) -> tuple[Seen, Newcomers]:
+    """A picture of these, and portraits of the three."""
+    found = seen(*faces(*people), quality=quality) if people else nobody(EMBEDDER.dimensions)
+    there = [newcomer(face_id, None if name == "stranger" else name)
+             for face_id, name in zip(found.face_ids, people, strict=True)]
+    return found, Newcomers(dict([*there, *(newcomer(f"portrait of {name}:0", name) for name in TRIO)]))
+
+
+@pytest.mark.parametrize(("people", "wanted", "given", "reason"), [
+    (TRIO, 3, TRIO, ""), (TRIO, 3, (), ""), (TRIO, 0, (), ""), (TRIO, 0, TRIO, ""), (TRIO[:1], 1, TRIO[:1], ""),
+    (TRIO[:1], 1, (), ""), ((*TRIO, "person-2"), 0, (), ""), ((*TRIO[:2], "stranger"), 3, (), ""), ((), 3, TRIO, "no_face"),
+    (TRIO[:2], 3, TRIO, "too_few_faces"), (TRIO[:1], 0, (), "too_few_faces"), ((*TRIO, "person-2"), 3, TRIO, "wrong_people"),
+    ((*TRIO[:2], "person-2"), 3, TRIO, "wrong_people"), ((*TRIO[:2], "stranger"), 3, TRIO, "wrong_people"),
+    (("person-2",), 1, TRIO[:1], "wrong_people"), (TRIO, 3, (*TRIO[:2], "nobody"), "wrong_people")])
+def test_generated_people_are_those_of_the_pictures_that_they_were_made_from(people, wanted, given, reason):
+    found, newcomers = generated(*people)
+    claimed = [f"portrait of {name}" for name in given]
+    if reason:
+        with pytest.raises(NotFoundAgain) as no:
+            admit(found, wanted, claimed, newcomers, BOUNDS)
+        assert no.value.reason == reason
+    else:
+        told = [None if name == "stranger" else name for name in people]
+        assert [row.identity for row in admit(found, wanted, claimed, newcomers, BOUNDS)] == told
+
+
+def test_generated_faces_must_be_good_and_of_different_people():
+    found, newcomers = generated(*TRIO, quality=BOUNDS.quality - 0.01)
+    with pytest.raises(NotFoundAgain, match="low_quality"):
+        admit(found, 3, [], newcomers, BOUNDS)
+    one = faces(TRIO[0])[0]
+    with pytest.raises(NotFoundAgain, match="too_similar"):
+        admit(seen(one, one), 2, [], newcomers, BOUNDS)
+
+
+def test_a_portrait_of_two_shows_nobody_in_particular():
+    newcomers = Newcomers(dict([newcomer("a:0", "one"), newcomer("a:1", "two"), newcomer("b:0", None), newcomer("c:0", "one")]))
+    assert [newcomers.shown(image_key) for image_key in "abcd"] == ["", "", "one", ""]
 
 
 def left(name: str) -> np.ndarray:

@@ -23,8 +23,9 @@ from tests.builders import EMBEDDER, make_workdir, party
 from transforms import face_models
 from transforms.casting import read_cast, scenes
 from transforms.cluster import ClusterOptions
-from transforms.compose import ComposeScene, license_of, proposals
+from transforms.compose import ComposeScene, license_of
 from transforms.parts import SYNTHETIC, NotReady, Parts
+from transforms.synthetic import proposals
 
 FACES = Path(__file__).parents[2] / "shared" / "faces"
 needs_faces = pytest.mark.skipif(not FACES.exists(), reason="needs ../shared/faces")
@@ -193,7 +194,7 @@ def test_a_photo_that_is_gone_costs_its_scenes_alone(made_up, tmp_path):
     (tmp_path / "photos" / foreground.source.uri).unlink()
     composer = ComposeScene(made_up)
     for scene in scenes(cast, 20, 0):
-        picture, row = composer(scene, "some.tar")
+        picture, row = composer(scene)
         cast = [one.face_id == foreground.face_id for one in scene.foregrounds]
         assert any(cast[:scene.people]) <= (row.reason == "gone") <= any(cast)
         assert (picture is None) == bool(row.reason)

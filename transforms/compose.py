@@ -5,10 +5,8 @@ have a reason and no picture, scenes whose photos are gone or whose people canno
 from __future__ import annotations
 
 import importlib
-import io
-import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -16,33 +14,17 @@ import apache_beam as beam
 import numpy as np
 
 from schemas.person import decode_mask
-from schemas.scene import PROPOSALS, Foreground, Proposal, Scene, Shown, Source
-from schemas.table import to_table
+from schemas.scene import Foreground, Proposal, Scene, Shown, Source
 from transforms import digests, pictures, progress
 from transforms.face_models import MissingModel
-from transforms.parts import Parts, filesystem, is_local, join, put
-from transforms.shards import write_members
+from transforms.parts import Parts
+from transforms.synthetic import write_part
 from transforms.write import LostPicture, read_picture
 
-FOLDER = "synthetic"
-"""Of the work directory: what was proposed, the pictures in tars, and in folders of its own what `extract` makes of these."""
 VERSION = 1
 """Raised when the same scenes give other pictures."""
 SCENES_A_PART = 16
 """About 5 MB of pictures: composed in seconds, so that little is lost where a worker dies."""
-
-
-@dataclass(frozen=True)
-class SynthesizeOptions:
-    synthesize: str = field(default="none", metadata={
-        "choices": ("none", "composite"),
-        "help": "pictures of several people beside the photos: none, or composite, people cut out of photos before other "
-                "backgrounds; default: %(default)s"})
-    synthetic_fraction: float = field(default=0.5, metadata={
-        "least": 0, "most": 0.95,
-        "help": "synthesised pictures that are proposed, as a share of them and of the photos that show somebody known; "
-                "default: %(default)s, as many as photos"})
-    seed: int = field(default=0, metadata={"help": "of everything drawn by chance; default: %(default)s"})
 
 
 @dataclass(frozen=True)
@@ -51,26 +33,6 @@ class NamedScenes:
 
     part: str
     scenes: tuple[Scene, ...]
-
-    @property
-    def tar(self) -> str:
-        """The name of the tar beside the part."""
-        return tar_of(self.part)
-
-
-def proposals(photos: int, fraction: float) -> int:
-    """How many pictures are proposed beside so many photos of known people, to be `fraction` of them all."""
-    return round(photos * fraction / (1 - fraction))
-
-
-def root_of(workdir: str) -> str:
-    """The URL of the folder of tars, as `root` of the images in them: a bare local path is absolute."""
-    fs, path = filesystem(join(workdir, FOLDER))
-    return path if is_local(fs) else str(fs.unstrip_protocol(path))
-
-
-def tar_of(part: str) -> str:
-    return part.removesuffix(".parquet") + ".tar"
 
 
 def name_scenes(scenes: Sequence[Scene], matters: list[object]) -> list[NamedScenes]:
@@ -101,8 +63,8 @@ class ComposeScene:
         self.faces = Parts(workdir, "faces")
         self.cutouts, self.composites = opencv_modules()
 
-    def __call__(self, scene: Scene, tar: str) -> tuple[bytes | None, Proposal]:
-        """The picture as JPEG, None where there is none, and its row; `tar`: the name of that which it goes into."""
+    def __call__(self, scene: Scene) -> tuple[bytes | None, Proposal]:
+        """The picture as JPEG, None where there is none, and its row, without a uri."""
         key, random = digests.of("composite", scene.seed, scene.identity()), digests.generator("composite", scene.seed)
         cast, behind, photo = list(scene.foregrounds[:scene.people]), scene.background, None
         picture, boxes, reason, detail = None, np.zeros((len(cast), 4)), "", ""
@@ -121,7 +83,7 @@ class ComposeScene:
             reason, detail = "covered", f"{len(cast)} people"
         sources = [one.source for one in cast] + ([behind] if behind else [])
         return picture, Proposal(
-            key, f"{tar}#{key}", digests.of_bytes(picture) if picture else "", f"composite/{VERSION}", "", scene.seed,
+            key, "", digests.of_bytes(picture) if picture else "", f"composite/{VERSION}", "", scene.seed,
             [Shown(one.identity, one.face_id, one.source.image_key, box.tolist())
              for one, box in zip(cast, boxes, strict=True)],
             behind.image_key if behind else "", license_of(sources), reason, detail)
@@ -183,26 +145,12 @@ class ComposePart(beam.DoFn):
         self.compose = ComposeScene(self.workdir)
 
     def process(self, named: NamedScenes) -> Iterator[str]:
-        members, rows = [], []
+        made = []
         for scene in named.scenes:
-            picture, row = self.compose(scene, named.tar)
-            if picture is not None:
-                members.append((f"{row.key}.jpg", picture))
-            rows.append(row)
+            made.append(self.compose(scene))
             progress.advance("compose")
-        stream = io.BytesIO()
-        write_members(stream, members)
-        put(join(self.workdir, FOLDER, named.tar), stream.getvalue())
-        at = places_of(stream.getvalue())
-        rows = [Proposal(**{**row.__dict__, "uri": f"{named.tar}#{at[row.key]}"}) if row.key in at else row for row in rows]
-        Parts(self.workdir, FOLDER).write(named.part, to_table(sorted(rows, key=lambda row: row.key), PROPOSALS))
+        write_part(self.workdir, named.part, made)
         yield named.part
-
-
-def places_of(tar: bytes) -> dict[str, str]:
-    """Key -> `offset,size` of each member of a tar, as a member's uri has it."""
-    with tarfile.open(fileobj=io.BytesIO(tar)) as members:
-        return {member.name.partition(".")[0]: f"{member.offset_data},{member.size}" for member in members}
 
 
 @dataclass

@@ -1,19 +1,27 @@
 """The same bytes are one image wherever they lie: readers keep the least uri (contract, section 2)."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.parts import Parts
+from transforms.parts import PHOTOS, NotReady, Parts
 
 
-def distinct_images(workdir: str, columns: list[str], synthetic: bool = False) -> pa.Table:
-    """Rows of `images` with the wanted columns and `part`, one an `image_key`, sorted by it; `synthetic`: see `Parts`."""
-    table = Parts(workdir, "images", synthetic).read_all(sorted({*columns, "image_key", "uri", "root"}))
-    table = table.sort_by([(name, "ascending") for name in ("image_key", "uri", "root")])
+def distinct_images(workdir: str, columns: list[str], producers: Sequence[str] = (PHOTOS,)) -> pa.Table:
+    """Rows of `images` with the wanted columns and `part`, one an `image_key`, sorted by it; of the first of the producers that
+    has it: a photo stays a photo."""
+    images, wanted = Parts(workdir, "images"), sorted({*columns, "image_key", "uri", "root"})
+    ranks = [rank for rank, producer in enumerate(producers) if images.parts([producer])]
+    tables = [images.read_all(wanted, [producers[rank]]) for rank in ranks]
+    if not tables:
+        raise NotReady(f"{images.url} holds no parts")
+    table = pa.concat_tables([table.append_column("rank", pa.array(np.full(len(table), rank)))
+                              for rank, table in zip(ranks, tables, strict=True)])
+    table = table.sort_by([(name, "ascending") for name in ("image_key", "rank", "uri", "root")])
     keys = table["image_key"].to_numpy(zero_copy_only=False)
     first = np.ones(len(keys), bool)
     first[1:] = keys[1:] != keys[:-1]

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from schemas.table import vectors
 from transforms import digests
 from transforms.distinct import distinct_images, of_distinct
-from transforms.parts import Parts, places
+from transforms.parts import PHOTOS, Parts, places
 
 SAME_PICTURE_BITS = 10
 """Perceptual hashes of 64 bits that differ in no more are one picture. On faces/dev no two different pictures differ in fewer
@@ -79,14 +79,16 @@ class Gallery:
         return self.table["quality"].to_numpy()
 
 
-def read_gallery(workdir: str, min_quality: float) -> Gallery:
+def read_gallery(workdir: str, min_quality: float, producer: str = PHOTOS) -> Gallery:
     """The gallery of a work directory: checked crops of known people, good enough to be references."""
-    images = distinct_images(workdir, ["image_key", "uri", "root", "license", "perceptual_hash"]).drop_columns(["part"])
-    crops = Parts(workdir, "crops").read_all(["face_id", "crop", "face_box"])
+    columns = ["image_key", "uri", "root", "license", "perceptual_hash"]
+    images = distinct_images(workdir, columns, [producer]).drop_columns(["part"])
+    crops = Parts(workdir, "crops").read_all(["face_id", "crop", "face_box"], [producer])
     crops = crops.append_column("row", pa.array(places(crops["part"].to_numpy(zero_copy_only=False)), pa.int32()))
-    crops = of_distinct(crops, distinct_images(workdir, ["image_key"]))
-    faces = Parts(workdir, "faces").read_all(["face_id", "group", "clip", "quality", "keypoints"]).drop_columns(["part"])
-    identities = Parts(workdir, "identities").read_all(["face_id", "identity"]).drop_columns(["part"])
+    crops = of_distinct(crops, distinct_images(workdir, ["image_key"], [producer]))
+    columns = ["face_id", "group", "clip", "quality", "keypoints"]
+    faces = Parts(workdir, "faces").read_all(columns, [producer]).drop_columns(["part"])
+    identities = Parts(workdir, "identities").read_all(["face_id", "identity"], [producer]).drop_columns(["part"])
     table = _look_up(_look_up(_look_up(crops, "face_id", faces), "face_id", identities), "image_key", images)
     table = table.filter(pc.and_(pc.is_valid(table["identity"]), pc.greater_equal(table["quality"], min_quality)))
     shuffled = pa.array([digests.of(face_id) for face_id in table["face_id"].to_pylist()], pa.string())

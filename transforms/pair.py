@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.embedder import Bounds
 from schemas.reject import REJECTS, Reject
@@ -20,7 +21,6 @@ from schemas.scene import Proposal, read_proposals
 from schemas.table import to_table, vectors
 from transforms import digests, matching, progress, prompts
 from transforms.cluster import embedder_of
-from transforms.compose import FOLDER
 from transforms.distinct import by_part, distinct_images, of_distinct
 from transforms.face_models import bounds as bounds_of
 from transforms.gallery import (
@@ -35,8 +35,9 @@ from transforms.gallery import (
     shown_again,
 )
 from transforms.mates import same_person_twice
-from transforms.parts import Parts
+from transforms.parts import PHOTOS, SYNTHETIC, Parts
 from transforms.recognize import proposals_parts
+from transforms.synthetic import FOLDER, synthesized
 
 WINDOW = 64
 """Candidates of a person that a face is compared with at once, from a place on that is drawn from the face's key."""
@@ -303,7 +304,7 @@ def read_targets(workdir: str, part: str, mine: pa.Table, identities: dict[str, 
             target=Target(image["image_key"], image["uri"], image["root"], image["group"] or "", image["clip"] or "",
                           image["license"] or "", image["width"], image["height"]),
             source=image["source"], generator=made.generator if made else "", seed=made.seed if made else -1,
-            caption=(made and made.prompt) or image["caption"] or "", origins=tuple(origins), face_ids=names,
+            caption=(made and made.caption) or image["caption"] or "", origins=tuple(origins), face_ids=names,
             identities=[identities.get(name, "") for name in names], boxes=vectors(some["box"]),
             keypoints=vectors(some["keypoints"]), person_boxes=[box or [] for box in some["person_box"].to_pylist()],
             embeddings=embeddings.astype(np.float16),
@@ -318,8 +319,12 @@ class Context:
     """Part -> its distinct images."""
     identities: dict[str, str]
     gallery: Gallery
+    generated: Gallery | None
+    """Of generated pictures: of people who are in no photo, and the only ones whom a generated target shows."""
     cache: VectorCache
     bounds: Bounds
+    generated_bounds: Bounds
+    """For generated targets (`--generated-bound`)."""
     embedding_model: str
     proposals_parts: dict[str, str]
     """Part of synthesised images -> the part that says what they were made from."""
@@ -341,12 +346,16 @@ def context(workdir: str, state: str, options: PairOptions) -> Context:
             quality = bounds.quality if options.min_quality is None else options.min_quality
             known = Parts(workdir, "identities", synthetic=True).read_all(["face_id", "identity"])
             images = distinct_images(workdir, ["image_key", "uri", "root", "group", "clip", "source", "width", "height",
-                                               "perceptual_hash", "caption", "license"], synthetic=True)
+                                               "perceptual_hash", "caption", "license"], (PHOTOS, SYNTHETIC))
+            generated = pc.any(pc.equal(images["source"], "generated")).as_py()
+            strict = any(made.options().get("generated_bound") == "strict" for made in synthesized(workdir))
             _CONTEXTS[key] = Context(
                 by_part(images),
                 {face: name for face, name in zip(known["face_id"].to_pylist(), known["identity"].to_pylist(),
                                                   strict=True) if name},
-                read_gallery(workdir, quality), VectorCache(Parts(workdir, "crops")), bounds, embedder.to_json(),
+                read_gallery(workdir, quality), read_gallery(workdir, quality, SYNTHETIC) if generated else None,
+                VectorCache(Parts(workdir, "crops")), bounds,
+                replace(bounds, same_person=bounds.strict_same_person) if strict else bounds, embedder.to_json(),
                 proposals_parts(workdir, bounds), read_photos(workdir))
         return _CONTEXTS[key]
 
@@ -380,11 +389,14 @@ class ProposePart(beam.DoFn):
                      } if made_from else {}
         for faces in () if mine is None else read_targets(self.workdir, part, mine, known.identities,
                                                           known.bounds.strict_same_person, proposals, known.photos):
+            gallery, bounds = known.gallery, known.bounds
+            if faces.source == "generated" and known.generated is not None:
+                gallery, bounds = known.generated, known.generated_bounds
             try:
                 check_target(faces, self.options)
-                found = candidates(faces, known.gallery, known.cache, known.bounds, ENOUGH * self.options.samples_per_target)
+                found = candidates(faces, gallery, known.cache, bounds, ENOUGH * self.options.samples_per_target)
                 near_copies += found.near_copies
-                samples += propose(faces, known.gallery, found, known.bounds, self.options)
+                samples += propose(faces, gallery, found, bounds, self.options)
             except NoSample as no:
                 rejects.append(Reject.of(faces.target.uri, "pair", no.reason, no.detail))
             progress.advance("pair")

@@ -40,5 +40,9 @@ def describe(key: str, seed: int, people: int, centres: list[float], width: floa
     whom, verb = WHOM[draw.integers(len(WHOM))], VERBS[draw.integers(len(VERBS))]
     clauses = [whom.format(reference=reference, verb=verb, place=place)
                for reference, place in enumerate(places(centres, width), 1)]
-    listed = ", ".join(clauses[:-1]) + f" and {clauses[-1]}" if len(clauses) > 1 else clauses[0]
-    return f"{opening}: {listed}."
+    return f"{opening}: {listed(clauses)}."
+
+
+def listed(words: list[str]) -> str:
+    """`a, b and c`, of one or more."""
+    return ", ".join(words[:-1]) + f" and {words[-1]}" if len(words) > 1 else words[0]
