@@ -83,7 +83,7 @@ def synthesize(workdir: str, options: SynthesizeOptions, generating: GenerateOpt
     def step(what: str, todo: Collection[str], elements: Iterable[object], make: beam.PTransform) -> None:
         if todo:
             with shown(what, sum(count[part] for part in todo), "pictures"):
-                run.run(lambda pipeline: pipeline | beam.Create(list(elements)) | make)
+                run.over(workdir, elements, make)
 
     for what, todo, make in steps:
         new = sorted(todo.keys() - made.existing())
