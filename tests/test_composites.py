@@ -134,6 +134,17 @@ def test_a_composite_shows_each_face_where_it_says(photo):
     assert again.tobytes() == picture.tobytes()
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_no_body_ends_above_the_edge_that_it_was_to_reach(seed):
+    people = [cut(height=int(130 + 2.75 * SIDE)), cut(height=900)]  # the first one's photo ends where the frame does
+    bottom = (people[0].cover.shape[0] - people[0].face[[1, 3]].mean()) / people[0].side
+    beside = Arrangement((-1.5, -1.5, 3.7, bottom), np.array([(0.0, 0.0), (2.2, 0.0)]), (0, 1))
+    picture, boxes = compose(people, beside, np.full((500, 700, 3), (250, 250, 250), np.uint8), np.random.default_rng(seed))
+    x = int(boxes[0, [0, 2]].mean())
+    below = np.asarray(picture)[-6:, x - 20:x + 20].astype(int).mean(axis=(0, 1))
+    assert below[2] > below[0] + 20  # cloth, which is blue, and not the white of what is behind
+
+
 def test_one_in_black_and_white_makes_the_scene_so():
     photo, _, box, keypoints = drawn(height=900)
     gray = cutouts.cut_out(np.repeat(photo.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2), box, keypoints, [])

@@ -21,7 +21,7 @@ from transforms.parts import Parts
 from transforms.synthetic import write_part
 from transforms.write import LostPicture, read_picture
 
-VERSION = 1
+VERSION = 2
 """Raised when the same scenes give other pictures."""
 SCENES_A_PART = 16
 """About 5 MB of pictures: composed in seconds, so that little is lost where a worker dies."""

@@ -34,6 +34,9 @@ HEAD = np.array([-0.18, -0.3, 0.18, 0.12])
 """From a face's box, x0 y0 x1 y1, to what nobody may cover: ears, hair and chin."""
 JITTER = 0.05
 """Faces of one row differ in size by so much, as people do."""
+SHORT = 1 / COARSE + 2.3 * JITTER
+"""How far above the picture's edge somebody may end, sides of a face, who was judged to reach it: a coarse pixel, and what the
+jitter takes of the 2.3 sides that a picture may go on below a face (`changed`)."""
 MATCH = 0.5
 """How far colours go from the photo's towards the scene's. All the way is Reinhard's own, after which everybody is as pale as
 the sky."""
@@ -215,19 +218,26 @@ def compose(cutouts: Sequence[Cutout], arrangement: Arrangement, photo: np.ndarr
     left, top, right, bottom = arrangement.frame
     side = min(*(cutout.side for cutout in cutouts), MOST_SIDE, LONGEST / max(right - left, bottom - top))
     width, height = round((right - left) * side), round((bottom - top) * side)
+    sizes, boxes, corners = np.zeros((len(cutouts), 2), int), np.zeros((len(cutouts), 4)), np.zeros((len(cutouts), 2), int)
+    for number in arrangement.order:
+        cutout = cutouts[number]
+        scale = side / cutout.side * (1 + random.uniform(-JITTER, JITTER))
+        sizes[number] = round(cutout.cover.shape[1] * scale), round(cutout.cover.shape[0] * scale)
+        face = cutout.face * np.tile(np.divide(sizes[number], cutout.cover.shape[::-1]), 2)
+        corners[number] = np.round((arrangement.centres[number] - (left, top)) * side - (face[:2] + face[2:]) / 2)
+        boxes[number] = face + np.tile(corners[number], 2)
+    ends = (corners + sizes)[:, 1]
+    low = [end for end, cutout in zip(ends.tolist(), cutouts, strict=True)
+           if height - SHORT * side < end < height and (cutout.cover[-1] > SOLID).any()]
+    height = min([height, *low])  # no body ends above the picture's edge for being made a little smaller
     scene = wall(width, height, random) if photo is None else behind(photo, width, height, side, random)
     lab = to_lab(scene)
     mean, deviation = (np.mean([getattr(cutout, name) for cutout in cutouts], axis=0) for name in ("mean", "deviation"))
     mean, deviation = (lab.mean(axis=(0, 1)) + mean) / 2, (3 * lab.std(axis=(0, 1)) + 7 * deviation) / 10
-    boxes, people = np.zeros((len(cutouts), 4)), np.zeros((height, width), np.float32)
+    people = np.zeros((height, width), np.float32)
     for number in arrangement.order:
-        cutout = cutouts[number]
-        scale = side / cutout.side * (1 + random.uniform(-JITTER, JITTER))
-        size = round(cutout.cover.shape[1] * scale), round(cutout.cover.shape[0] * scale)
+        cutout, size, (x, y) = cutouts[number], sizes[number].tolist(), corners[number].tolist()
         person, alpha = resized(matched(cutout, mean, deviation), *size), resized(cutout.cover, *size).clip(0, 1)
-        face = cutout.face * np.tile(np.divide(size, cutout.cover.shape[::-1]), 2)
-        x, y = np.round((arrangement.centres[number] - (left, top)) * side - (face[:2] + face[2:]) / 2).astype(int)
-        boxes[number] = face + np.tile((x, y), 2)
         there, here = overlap(scene.shape, x, y, *alpha.shape)
         cover = np.zeros(scene.shape[:2], np.float32)
         cover[there] = alpha[here]
