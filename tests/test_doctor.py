@@ -41,7 +41,7 @@ def test_packages_that_are_missing_are_said_with_what_brings_them(monkeypatch, c
     for name in ("cv2", "transforms.cutouts", "transforms.composites", "diffusers"):
         monkeypatch.setitem(sys.modules, name, None)
     assert main(["doctor", "--faces", "dlib", "--synthesize", "composite"]) == 1
-    assert lines(capsys)["--synthesize composite"].endswith("pip install 'umo-dataset[generate]'")
+    assert lines(capsys)["--synthesize composite"].endswith("pip install opencv-python")
     assert main(["doctor", "--faces", "dlib", "--synthesize", "diffusers:someone/model"]) == 1
     assert lines(capsys)["--synthesize diffusers:someone/model"].endswith("pip install 'umo-dataset[generate]'")
 

@@ -226,7 +226,7 @@ def test_without_opencv_it_says_what_to_install(made_up, monkeypatch, capsys):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "cv2", None)
     assert main(["synthesize", "--workdir", made_up, "--synthesize", "composite"]) == 1
-    assert "pip install 'umo-dataset[generate]'" in capsys.readouterr().err
+    assert "pip install opencv-python" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("photos", "fraction", "wanted"), [(100, 0.5, 100), (100, 0.2, 25), (0, 0.5, 0), (10, 0.0, 0)])

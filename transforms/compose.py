@@ -46,7 +46,7 @@ def opencv_modules() -> tuple[Any, Any]:
     try:
         return importlib.import_module("transforms.cutouts"), importlib.import_module("transforms.composites")
     except ImportError as error:
-        raise MissingModel(f"--synthesize composite needs {error.name}: pip install 'umo-dataset[generate]'") from error
+        raise MissingModel(f"--synthesize composite needs {error.name}: pip install opencv-python") from error
 
 
 def license_of(sources: Sequence[Source]) -> str:
