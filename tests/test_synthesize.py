@@ -95,8 +95,9 @@ def test_composites_become_samples_that_say_what_they_are(made):
     assert main(["verify", str(made), "--deep"]) == 0
     assert json.loads((made / "croissant.json").read_text())["rai:hasSyntheticData"] is True
     card, dataset = (made / "README.md").read_text(), json.loads((made / "dataset.json").read_text())
-    assert dataset["generators"] == ["composite/1"] and dataset["options"]["synthesize"]["synthesize"] == "composite"
-    assert "composite/1" in card and "**synthesize**" in card
+    generator = composites[0]["generator"]
+    assert dataset["generators"] == [generator] and dataset["options"]["synthesize"]["synthesize"] == "composite"
+    assert generator in card and "**synthesize**" in card
     steps = {step["step"]: step for step in json.loads((made / "funnel.json").read_text())}
     assert steps["synthetic"]["kept"] >= len(composites) and steps["images"]["in"] == len(PHOTOS)
 
