@@ -21,7 +21,7 @@ from transforms.cluster import ClusterOptions, bounds_of, embedder_of, whole_gra
 from transforms.compare import Compared
 from transforms.linkage import Graph
 from transforms.parts import Parts
-from transforms.similarity import UNIT, hash_order, products
+from transforms.similarity import UNIT, products
 
 RIVALS = {"infomap": "infomap", "faiss": "faiss-cpu", "edges": None}
 """Name -> the distribution that brings the module of that name, if it takes one."""
@@ -108,13 +108,13 @@ def search_seconds(workdir: str) -> float:
     return time.monotonic() - start
 
 
-def edges_found(graph: Graph, face_ids: list[str], bounds: Bounds) -> tuple[float, float]:
+def edges_found(graph: Graph, bounds: Bounds) -> tuple[float, float]:
     """Of a sample of faces: the share of their strongest edges, up to ten each, that the graph has; and the share of faces
     with such edges of which it has one at least."""
     count, least = len(graph.faces), np.float32(np.ceil(bounds.edge * UNIT))
     have = graph.edges.first * count + graph.edges.second
     strong, found = [], []
-    sample = hash_order(face_ids)[-SAMPLE:]  # the first are centres of cells, and find more
+    sample = np.argsort(graph.ids)[-SAMPLE:]  # the first are centres of cells, and find more
     for rows in np.split(sample, range(ROWS, len(sample), ROWS)):
         similarity = products(graph.faces[rows], graph.faces) - graph.half[rows, None].astype(np.float32)
         similarity -= graph.half[None, :].astype(np.float32)
@@ -139,7 +139,7 @@ def main() -> None:
     bounds = bounds_of(values.workdir, ClusterOptions())
     face_ids, graph = graph_of(values.workdir, bounds)
     if values.rival == "edges":
-        print(*edges_found(graph, face_ids, bounds))
+        print(*edges_found(graph, bounds))
     else:
         np.save(Path(values.workdir, LABELS), split(graph, communities(graph))[np.argsort(face_ids)])
 

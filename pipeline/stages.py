@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 import apache_beam as beam
 import numpy as np
@@ -17,7 +17,15 @@ from pipeline.progress import shown
 from schemas.embedder import Bounds
 from transforms import digests, face_models, inputs, person_models, progress
 from transforms.blocks import few
-from transforms.cluster import ClusterIdentities, ClusterOptions, embedder_of, identities_part, people_part, state_of_faces
+from transforms.cluster import (
+    ClusterIdentities,
+    ClusterOptions,
+    bounds_of,
+    embedder_of,
+    identities_part,
+    people_part,
+    state_of_faces,
+)
 from transforms.compare import KEPT, PASSING, Compared, CompareFaces
 from transforms.crops import CropOptions
 from transforms.extract import (
@@ -28,6 +36,9 @@ from transforms.extract import (
     name_chunk,
 )
 from transforms.failure import Failure, WrongUsage
+from transforms.homes import FOLDER
+from transforms.known import anything_said
+from transforms.link import FACES, LinkFaces, Linking
 from transforms.pair import PairOptions, ProposeSamples, drafts_part, forget_context
 from transforms.parts import (
     PHOTOS,
@@ -130,8 +141,10 @@ def cluster(workdir: str, options: ClusterOptions, run: RunOptions) -> None:
     if stands(identities, wanted, state):
         return
     compared = compare(workdir, state, bounds, run)
+    linking = link(workdir, compared, made_of, options, run) if compared else None
     with shown("cluster", len(wanted), "parts"):
-        run.over(workdir, [workdir], ClusterIdentities(options, made_of, compared))
+        run.over(workdir, [workdir], ClusterIdentities(options, made_of, compared, linking))
+    Parts(workdir, "linked").discard()
     Parts(workdir, "people").commit({PHOTOS: [people_part(made_of, options, bounds)]}, state)
     identities.commit({PHOTOS: wanted}, state, recorded(options))
 
@@ -154,6 +167,22 @@ def compare(workdir: str, state: dict[str, str], bounds: Bounds, run: RunOptions
     for folder in PASSING:
         Parts(workdir, folder).discard()
     return compared
+
+
+def link(workdir: str, compared: Compared, made_of: str, options: ClusterOptions, run: RunOptions) -> Linking | None:
+    """Put faces together that are one person, unless they are few enough for `ClusterIdentities` to do so."""
+    homes = -(-int(compared.starts(workdir)[-1]) // FACES)
+    if homes == 1:
+        return None
+    bounds, known = bounds_of(workdir, options), anything_said(workdir, options.identities)
+    state = digests.of(compared.state, made_of, astuple(bounds))
+    linking = Linking(workdir, compared, bounds, state, options.identities, known, homes)
+    passing = Parts(workdir, FOLDER)
+    passing.discard()  # of a run that was stopped
+    with shown("link", len(compared.blocks) + homes * len(linking.steps), "steps"):
+        run.over(workdir, compared.blocks, LinkFaces(linking))
+    passing.discard()
+    return linking
 
 
 def stands(made: Parts, wanted: list[str], state: dict[str, str], producer: str = PHOTOS) -> bool:

@@ -71,6 +71,7 @@ def test_one_cell_gives_what_one_process_gives(workdir, monkeypatch):
     for ours, theirs in ((graph.faces, whole.faces), (graph.half, whole.half)):
         assert np.array_equal(ours, theirs)
     assert np.array_equal(graph.images[:, None] == graph.images, whole.images[:, None] == whole.images)
+    assert np.array_equal(graph.ids, whole.ids)
     assert equal(graph.edges, whole.edges) and len(whole.edges) > 200
     shutil.rmtree(Path(workdir, "identities"))
     monkeypatch.setattr(blocks, "WHOLE", 10_000)

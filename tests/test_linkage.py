@@ -13,14 +13,15 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import squareform
 
 from schemas.embedder import Bounds, Embedder
-from transforms import cells, face_models, linkage, similarity
+from transforms import cells, digests, face_models, levels, similarity, stars
 from transforms.cells import Cells
 from transforms.cluster import graph_of, identify
 from transforms.known import Known
-from transforms.linkage import Graph, Linkage, adopt, central_similarity, cluster_faces, link, numbered
+from transforms.linkage import Graph, adopt, central_similarity, cluster_faces, link, numbered
 from transforms.mates import exclusive_images, same_person_twice
 from transforms.scoring import bcubed
 from transforms.similarity import UNIT, Edges, on_grid, strong_edges
+from transforms.stars import Merging
 
 BOUNDS = Bounds(same_person=0.5, strict_same_person=0.8, near_copy=0.95, outlier=0.4, margin=0.2, quality=0.3,
                 crowding_weight=1.0, crowding_growth=0.0, edge=0.22, join=0.12, adopt=0.15, small_join=0.6,
@@ -56,7 +57,8 @@ def cluster(embeddings: np.ndarray, images: np.ndarray | None = None, face_ids: 
 
 def linked(faces: np.ndarray, half: np.ndarray, images: np.ndarray, edges: Edges) -> Graph:
     """A graph of faces on the grid, [N, D]."""
-    return Graph(faces.astype(np.int16), half, images, Cells.one(faces.shape[1]), edges)
+    ids = digests.numbers(f"face-{row}" for row in range(len(faces)))
+    return Graph(ids, faces.astype(np.int16), half, images, Cells.one(faces.shape[1]), edges)
 
 
 def camps_of(persons: np.ndarray) -> csr_matrix:
@@ -78,9 +80,11 @@ def clusters_of(labels: np.ndarray) -> list[frozenset[int]]:
     return sorted((frozenset(np.flatnonzero(labels == label).tolist()) for label in np.unique(labels)), key=min)
 
 
-def all_pairs(count: int) -> Edges:
-    first, second = np.triu_indices(count, 1)
-    return Edges(first, second, np.zeros(len(first), np.float32))
+def all_pairs(faces: np.ndarray, half: np.ndarray) -> Edges:
+    return strong_edges(faces, half, -9, len(faces))
+
+
+NO_EDGES = Edges(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 
 # --- whole runs ---
@@ -205,7 +209,7 @@ def test_blocks_and_numbers_of_images_change_no_byte(album, block):
     embeddings, images = album
     labels, central = cluster(embeddings, images)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(linkage, "CHUNK", block)
+        patch.setattr(stars, "CHUNK", block)
         patch.setattr(cells, "NUMBERS", block)
         patch.setattr(similarity.BestEdges.compare, "__defaults__", (block,))
         patch.setattr(similarity.Cohort.crowding, "__defaults__", (block,))
@@ -272,7 +276,7 @@ def test_on_a_fine_ladder_the_most_similar_merge_first(people, seed, edge, join)
     faces, half, images = some_faces(4 * people, seed)
     edges = strong_edges(faces, half, edge, 3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(linkage, "STEP", 1e-4)
+        patch.setattr(levels, "WIDTH", 1e-4)
         label = link(linked(faces, half, images, edges), *nobody(faces), join)
     assert clusters_of(label) == plain_linkage(scaled(faces, half), images, edges, join)
 
@@ -285,8 +289,8 @@ def test_with_every_edge_and_no_images_it_is_scipys_average_linkage(people, seed
     np.fill_diagonal(distance, 0)
     expected = fcluster(scipy_linkage(squareform(distance, checks=False), "average"), 2 - join, "distance")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(linkage, "STEP", 1e-4)
-        label = link(linked(faces, half, np.full(len(faces), -1), all_pairs(len(faces))), *nobody(faces), join)
+        patch.setattr(levels, "WIDTH", 1e-4)
+        label = link(linked(faces, half, np.full(len(faces), -1), all_pairs(faces, half)), *nobody(faces), join)
     assert clusters_of(label) == clusters_of(expected)
 
 
@@ -300,7 +304,7 @@ def test_when_it_ends_nothing_is_left_to_merge(people, seed, edge, join):
         ours, theirs = np.flatnonzero(label == first), np.flatnonzero(label == second)
         mates = (images[ours][:, None] == images[theirs][None, :]) & (images[ours] >= 0)[:, None]
         assert (first == second or similar[np.ix_(ours, theirs)].mean() < join + 1e-9
-                or mates.sum() > linkage.TOLERATED * min(len(ours), len(theirs)))
+                or mates.sum() > stars.TOLERATED * min(len(ours), len(theirs)))
 
 
 @settings(max_examples=30, deadline=None)
@@ -313,10 +317,7 @@ def test_components_can_be_linked_apart(people, seed, edge):
     _, component = connected_components(graph, directed=False)
     for number in range(component.max() + 1):
         rows = np.flatnonzero(component == number)
-        inside = component[edges.first] == number
-        part = Edges(np.searchsorted(rows, edges.first[inside]), np.searchsorted(rows, edges.second[inside]),
-                     edges.similarity[inside])
-        apart = link(linked(faces[rows], half[rows], images[rows], part), *nobody(rows), 0.1)
+        apart = link(linked(faces, half, images, edges).of_rows(rows), *nobody(rows), 0.1)
         assert rows[apart].tolist() == whole[rows].tolist()
 
 
@@ -326,15 +327,15 @@ def test_a_few_image_mates_are_tolerated_between_large_clusters(size, mates, mer
     faces = on_grid(np.repeat(two, size, axis=0))
     images = np.full(2 * size, -1)
     images[:mates] = images[size:size + mates] = np.arange(mates)
-    label = link(linked(faces, np.zeros(2 * size, np.int64), images, all_pairs(2 * size)), *nobody(faces), 0.8)
+    label = link(linked(faces, half := np.zeros(2 * size, np.int64), images, all_pairs(faces, half)), *nobody(faces), 0.8)
     assert (len(set(label.tolist())) == 1) == merged
 
 
 def test_a_hub_takes_all_its_faces_in_few_rounds(monkeypatch):
     embeddings, _ = crowd(1, 400, 64, noise=0.4)
     faces, half, rounds = on_grid(embeddings), np.zeros(400, np.int64), []
-    merge = Linkage._merge
-    monkeypatch.setattr(Linkage, "_merge", lambda self, pairs: (rounds.append(len(pairs.low)), merge(self, pairs))[1])
+    merge = Merging._merge
+    monkeypatch.setattr(Merging, "_merge", lambda self, pairs: (rounds.append(len(pairs.low)), merge(self, pairs))[1])
     label = link(linked(faces, half, np.full(400, -1), strong_edges(faces, half, 0.5, 16)), *nobody(faces), 0.5)
     assert len(set(label.tolist())) == 1
     assert len(rounds) < 60
@@ -358,7 +359,7 @@ def adopted(faces: np.ndarray, label: np.ndarray, images: np.ndarray | None = No
     count = len(faces)
     images = np.full(count, -1, np.int64) if images is None else images
     persons = unknown(faces) if persons is None else persons
-    return int(adopt(linked(on_grid(faces), np.zeros(count, np.int64), images, all_pairs(0)), persons, label, 0.3, 0.1)[-1])
+    return int(adopt(linked(on_grid(faces), np.zeros(count, np.int64), images, NO_EDGES), persons, label, 0.3, 0.1)[-1])
 
 
 def test_a_lone_face_joins_whom_it_is_like_on_the_whole():
@@ -385,7 +386,7 @@ def test_of_two_lone_faces_of_one_image_the_more_similar_joins():
     nearer = lone_face(0.4)[0][-1:]
     both = np.concatenate([faces, nearer])
     images = np.array([-1] * 5 + [3, 3])
-    graph = linked(on_grid(both), np.zeros(7, np.int64), images, all_pairs(0))
+    graph = linked(on_grid(both), np.zeros(7, np.int64), images, NO_EDGES)
     adopted = adopt(graph, unknown(both), np.array([*label, 6]), 0.3, 0.1)
     assert adopted.tolist()[-2:] == [5, 0]
 

@@ -17,7 +17,6 @@ from transforms.similarity import (
     Cohort,
     Mean,
     average_linkage,
-    hash_order,
     on_grid,
     products,
     strong_edges,
@@ -79,15 +78,6 @@ def test_no_faces_and_one():
         assert len(strong_edges(some, np.zeros(count, np.int64), 0.1, 4)) == 0
         assert average_linkage(some, images, *nobody(count), 0.5).tolist() == [0] * count
         assert Mean.of(some, images).shared(0.5) is None and np.array_equal(without(some, None), some)
-
-
-def test_hash_order_is_an_order_of_the_ids():
-    some = ids(50)
-    drawn = [some[index] for index in hash_order(some)]
-    assert sorted(drawn) == some and drawn != some
-    backwards = some[::-1]
-    assert [backwards[index] for index in hash_order(backwards)] == drawn
-    assert [some[index] for index in hash_order(some[:40])] == [face for face in drawn if face in set(some[:40])]
 
 
 def plain_average_linkage(similarities: np.ndarray, images: np.ndarray, least: float) -> list[frozenset[int]]:

@@ -44,9 +44,10 @@ def spill_of(faces: int) -> int:
     return SPILL if faces <= MANY else SPILL_OF_MANY
 
 
-def is_centre(digest: str, spill: int = SPILL) -> bool:
-    """Whether a cell is drawn around a face, by the digest of its id, so that a cell has `CELL` faces."""
-    return int(digest[:16], 16) < 2**64 * spill // CELL
+def are_centres(ids: np.ndarray, spill: int = SPILL) -> np.ndarray:
+    """Whether a cell is drawn around each face, bool [n], by their ids int64 [n] (`digests.numbers`), so that a cell has `CELL`
+    faces."""
+    return ids < min(2**63 * spill // CELL, 2**63 - 1)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from transforms.compare import Compared
 from transforms.distinct import by_part, distinct_images, of_distinct
 from transforms.failure import Failure
 from transforms.known import CORRECTIONS, Known, known_digest, read_known
+from transforms.link import Linking
 from transforms.linkage import Graph, cluster_faces
 from transforms.naming import changes, name_clusters
 from transforms.parts import NotReady, Parts
@@ -51,7 +52,7 @@ def embedder_of(workdir: str) -> Embedder:
     return Embedder.from_json(schema.metadata[b"embedding_model"], schema.field("embedding").type.list_size)
 
 
-VERSION = 3
+VERSION = 4
 """Raised when the same faces and options give other identities."""
 
 
@@ -99,8 +100,9 @@ def graph_of(faces: pa.Table, bounds: Bounds) -> Graph:
     return Graph.of(vectors(faces["embedding"]), faces["face_id"].to_pylist(), images, bounds)
 
 
-def identify(face_ids: list[str], graph: Graph, bounds: Bounds, earlier: dict[str, str], known: Known) -> pa.Table:
-    """The table of `identities` of the faces of a graph, same order.
+def identify(face_ids: list[str], graph: Graph, bounds: Bounds, earlier: dict[str, str], known: Known,
+             linked: np.ndarray | None = None) -> pa.Table:
+    """The table of `identities` of the faces of a graph, same order. `linked`: as in `cluster_faces`, -1 for who is excluded.
 
     Raises Failure where a correction joins people who are known to be two."""
     rows = np.array([row for row, face in enumerate(face_ids) if face not in known.excluded], np.int64)
@@ -114,7 +116,8 @@ def identify(face_ids: list[str], graph: Graph, bounds: Bounds, earlier: dict[st
                                     (len(rows), 1 + max((camp for _, camp in said), default=0)))
     merged = [np.array([place[face] for face in faces if face in place], np.int64) for faces in known.merged]
     labels, similarity = np.full(len(face_ids), -1), np.zeros(len(face_ids), np.float32)
-    labels[rows], similarity[rows] = cluster_faces(graph.of_rows(rows), bounds, persons, camps, merged)
+    label = None if linked is None else np.searchsorted(rows, linked[rows])
+    labels[rows], similarity[rows] = cluster_faces(graph.of_rows(rows), bounds, persons, camps, merged, label)
     given = _given({face: int(labels[rows[at]]) for face, at in place.items()}, known)
     names = name_clusters(labels, face_ids, earlier, given)
     return pa.table({"face_id": face_ids, "identity": pa.array(names, pa.string()),
@@ -139,19 +142,26 @@ def _given(labels: dict[str, int], known: Known) -> dict[int, str]:
 class ClusterFaces(beam.DoFn):
     """All faces of a work directory at once."""
 
-    def __init__(self, options: ClusterOptions, state: str, compared: Compared | None) -> None:
-        self.options, self.state, self.compared = options, state, compared
+    def __init__(self, options: ClusterOptions, state: str, compared: Compared | None, linking: Linking | None) -> None:
+        self.options, self.state, self.compared, self.linking = options, state, compared, linking
+
+    def _graph(self, workdir: str, bounds: Bounds) -> tuple[pa.Table, Graph]:
+        """face_id and part of each face, and the graph of these faces, without edges where they were linked beforehand."""
+        if self.compared is None:
+            return whole_graph(workdir, bounds)
+        return self.compared.graph(workdir) if self.linking is None else self.compared.faces(workdir)
 
     def process(self, workdir: str) -> Iterator[str]:
         bounds = bounds_of(workdir, self.options)
-        faces, graph = self.compared.graph(workdir) if self.compared else whole_graph(workdir, bounds)
+        faces, graph = self._graph(workdir, bounds)
         face_ids = faces["face_id"].to_pylist()
         known = read_known(workdir, self.options.identities, face_ids)
         for why, said in sorted(known.ignored.items()):
             progress.tell(f"{said[0]} and {len(said) - 1} others are not used: {why}" if len(said) > 1 else
                           f"{said[0]} is not used: {why}")
         earlier = earlier_names(workdir)
-        identities = identify(face_ids, graph, bounds, earlier, known)
+        linked = self.linking.labels(graph.ids) if self.linking else None
+        identities = identify(face_ids, graph, bounds, earlier, known, linked)
         for line in changes(identities, earlier):
             progress.tell(line)
         people = describe(graph.faces, graph.cells, identities["centroid_similarity"].to_numpy(),
@@ -190,6 +200,8 @@ class ClusterIdentities(beam.PTransform):
     """`state_of_faces`, which names what is made."""
     compared: Compared | None = None
     """Where the faces were compared beforehand, because there are more than one cell holds."""
+    linking: Linking | None = None
+    """Where they were linked beforehand too, because there are more than one home keeps."""
 
     def expand(self, workdirs: beam.PCollection[str]) -> beam.PCollection[str]:
-        return workdirs | "Cluster" >> beam.ParDo(ClusterFaces(self.options, self.state, self.compared))
+        return workdirs | "Cluster" >> beam.ParDo(ClusterFaces(self.options, self.state, self.compared, self.linking))

@@ -22,13 +22,13 @@ from schemas.table import vectors
 from transforms import digests, progress
 from transforms.blocks import ROW_BITS, Block, as_binary, blocks, from_binary
 from transforms.cells import by_cell, compare_cell
-from transforms.linkage import MOST, Graph
+from transforms.linkage import Graph
 from transforms.mates import exclusive_images, same_person_twice
 from transforms.parts import Parts, state_of
-from transforms.similarity import UNIT, BestEdges, Edges, best_of_each, without
+from transforms.similarity import MOST, UNIT, BestEdges, Edges, best_of_each, without
 from transforms.survey import Table, table_part
 
-VERSION = 1
+VERSION = 2
 """Raised when the same faces and bounds give other edges."""
 Group = tuple[str, int]
 """A part, and the number of one of its row groups."""
@@ -45,7 +45,8 @@ class PlaceBlock(beam.DoFn):
 
     def process(self, block: Block) -> Iterator[tuple[int, Group]]:
         name = block.name(self.state)
-        rows = Parts(self.workdir, "grid").read(name, ["image_key", "vector"])
+        rows = Parts(self.workdir, "grid").read(name, ["id", "image_key", "vector"])
+        ids = rows["id"].to_numpy()
         faces = without(from_binary(rows["vector"]), self.table.mean)
         images = np.unique(rows["image_key"].to_numpy(zero_copy_only=False).astype(str), return_inverse=True)[1]
         half = self.table.cohort.crowding(faces)
@@ -58,7 +59,7 @@ class PlaceBlock(beam.DoFn):
             its = np.flatnonzero((region == one).any(axis=1))
             inside = np.where(region[its] == one, cells[its], -1)
             tables.append(pa.table({
-                "face": its | block.number << ROW_BITS, "half": half[its], "vector": as_binary(faces[its]),
+                "face": its | block.number << ROW_BITS, "id": ids[its], "half": half[its], "vector": as_binary(faces[its]),
                 "cells": pa.FixedSizeListArray.from_arrays(pa.array(inside.ravel()), cells.shape[1])}))
         Parts(self.workdir, "placed").write_groups(name, tables)
         for number, one in enumerate(groups.tolist()):
@@ -74,7 +75,7 @@ class CompareRegion(beam.DoFn):
 
     def process(self, region: tuple[int, Iterable[Group]]) -> Iterator[tuple[int, Group]]:
         rows = read_groups(Parts(self.workdir, "placed"), region[1]).sort_by("face")
-        face, cells = rows["face"].to_numpy(), vectors(rows["cells"])
+        face, ids, cells = rows["face"].to_numpy(), rows["id"].to_numpy(), vectors(rows["cells"])
         best = BestEdges(len(face), self.bounds.edge, MOST)
         faces, half = from_binary(rows["vector"]), rows["half"].to_numpy()
         for cell, its in by_cell(cells):
@@ -82,11 +83,12 @@ class CompareRegion(beam.DoFn):
                 compare_cell(best, faces, half, its)
         edges = best.edges()
         ends = np.concatenate([face[edges.first], face[edges.second]])
-        others, similarity = np.concatenate([face[edges.second], face[edges.first]]), np.tile(edges.similarity, 2)
+        other, similarity = np.concatenate([edges.second, edges.first]), np.tile(edges.similarity, 2)
         blocks, tables = np.unique(ends >> ROW_BITS), []
         for block in blocks:
             its = ends >> ROW_BITS == block
-            tables.append(pa.table({"face": ends[its], "other": others[its], "similarity": similarity[its]}))
+            tables.append(pa.table({"face": ends[its], "other": face[other[its]], "other_id": ids[other[its]],
+                                    "similarity": similarity[its]}))
         name = f"{digests.of(self.state, 'region', region[0])}.parquet"
         Parts(self.workdir, "compared").write_groups(name, tables)
         for number, block in enumerate(blocks.tolist()):
@@ -113,7 +115,7 @@ class BestOfBlock(beam.DoFn):
 KEPT, PASSING = ("grid", "crowding", "edges"), ("centres", "placed", "compared")
 """Folders of parts that stay, so that faces need not be compared again for other options, and of such that pass."""
 NO_EDGES = pa.table({"face": pa.array([], pa.int64()), "other": pa.array([], pa.int64()),
-                     "similarity": pa.array([], pa.float32())})
+                     "other_id": pa.array([], pa.int64()), "similarity": pa.array([], pa.float32())})
 
 
 def read_groups(parts: Parts, groups: Iterable[Group]) -> pa.Table:
@@ -160,25 +162,36 @@ class Compared:
         """Names of the parts of each of `KEPT`, one a block."""
         return [block.name(self.state) for block in self.blocks]
 
-    def graph(self, workdir: str) -> tuple[pa.Table, Graph]:
-        """face_id and part of each face, in the order of the blocks, and the graph of these faces."""
+    def faces(self, workdir: str) -> tuple[pa.Table, Graph]:
+        """face_id and part of each face, in the order of the blocks, and the graph of these faces without its edges."""
         table = Table.read(workdir, table_part(self.state))
         grid, crowding = Parts(workdir, "grid"), Parts(workdir, "crowding")
-        sizes = [grid.rows(part) for part in self.parts()]
-        starts = np.cumsum([0, *sizes])
+        starts = self.starts(workdir)
         faces = np.empty((starts[-1], table.cells.centres.shape[1]), np.int16)
-        tables, images = [], []
+        tables, images, ids = [], [], []
         for block, part, start in zip(self.blocks, self.parts(), starts.tolist(), strict=False):
             rows = grid.read(part)
             faces[start:start + len(rows)] = without(from_binary(rows["vector"]), table.mean)
+            ids.append(rows["id"].to_numpy())
             images.append(start + np.unique(rows["image_key"].to_numpy(zero_copy_only=False), return_inverse=True)[1])
             its = pa.DictionaryArray.from_arrays(rows["part"].combine_chunks(), pa.array(block.parts))
             tables.append(pa.table({"face_id": rows["face_id"], "part": its}))
         about = pa.concat_tables([crowding.read(part) for part in self.parts()])
         exclusive = exclusive_images(np.concatenate(images), about["exempt"].to_numpy())
-        edges = read_edges(workdir, self.parts(), starts)
-        graph = Graph(faces, about["half"].to_numpy(), exclusive, table.cells, edges)
+        nothing = np.zeros(0, np.int64)
+        graph = Graph(np.concatenate(ids), faces, about["half"].to_numpy(), exclusive, table.cells,
+                      Edges(nothing, nothing, nothing.astype(np.float32)))
         return pa.concat_tables(tables).unify_dictionaries(), graph
+
+    def graph(self, workdir: str) -> tuple[pa.Table, Graph]:
+        """The same with the edges."""
+        table, graph = self.faces(workdir)
+        return table, dataclasses.replace(graph, edges=read_edges(workdir, self.parts(), self.starts(workdir)))
+
+    def starts(self, workdir: str) -> np.ndarray:
+        """Where each block begins, int64 [blocks], and how many faces there are."""
+        grid = Parts(workdir, "grid")
+        return np.cumsum([0, *(grid.rows(part) for part in self.parts())])
 
 
 def read_edges(workdir: str, parts: Sequence[str], starts: np.ndarray) -> Edges:

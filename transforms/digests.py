@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,12 @@ def of(*parts: Any) -> str:
 def number(*parts: Any) -> int:
     """An unsigned 64-bit integer drawn from the parts."""
     return int(of(*parts)[:16], 16)
+
+
+def numbers(keys: Iterable[str]) -> np.ndarray:
+    """A number int64 [n] from 0 drawn from each key. Their order is a draw that other keys' coming and going does not change;
+    among a hundred million, two are the same once in two thousand draws (2^63 of them; birthday bound)."""
+    return np.array([number(key) >> 1 for key in keys], np.int64)
 
 
 def generator(*parts: Any) -> np.random.Generator:

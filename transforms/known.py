@@ -81,9 +81,9 @@ def read_known(workdir: str, identities: str | None, face_ids: list[str]) -> Kno
     """All that is said of a work directory's faces. Raises Failure where a file cannot be read or contradicts itself.
 
     `identities`: URL of a folder or a file, see above."""
-    corrections = list(_corrections(workdir))
-    if not identities and not corrections:
+    if not anything_said(workdir, identities):
         return Known()
+    corrections = list(_corrections(workdir))
     known, faces = Known(), _Faces(Parts(workdir, "images").read_all(["uri", "image_key"]), face_ids)
     named: dict[str, list[str]] = {}
     for name, said in _names(identities) if identities else ():
@@ -168,6 +168,11 @@ def _corrections(workdir: str) -> Iterator[tuple[str, Any]]:
                 yield where, json.loads(line)
             except ValueError:
                 raise Failure(f"{where} is no JSON: mend it") from None
+
+
+def anything_said(workdir: str, identities: str | None) -> bool:
+    """Whether anything is said of a work directory's faces. Raises Failure."""
+    return bool(identities) or next(_corrections(workdir), None) is not None
 
 
 def known_digest(workdir: str, identities: str | None) -> str:

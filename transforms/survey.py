@@ -19,10 +19,10 @@ from schemas.embedder import Bounds
 from schemas.table import vectors
 from transforms import digests, progress
 from transforms.blocks import ROW_BITS, Block, as_binary, from_binary
-from transforms.cells import Cells, is_centre, spill_of
+from transforms.cells import Cells, are_centres, spill_of
 from transforms.mates import exclusive_images
 from transforms.parts import Parts
-from transforms.similarity import COHORT, Cohort, Mean, hash_order, on_grid, without
+from transforms.similarity import COHORT, Cohort, Mean, on_grid, without
 
 BUCKETS = 256
 """Of image keys, among which copies are looked for: each holds some 100 bytes an image."""
@@ -83,15 +83,15 @@ class Survey:
     """Of some faces, as they are: adds up to that of all."""
 
     mean: Mean
-    digests: np.ndarray
-    """str [M], of the ids of the `COHORT` first faces by hash order, ascending."""
+    ids: np.ndarray
+    """int64 [M], of the `COHORT` first faces by hash order (`digests.numbers`), ascending"""
     faces: np.ndarray
     """int16 [M, D], on the grid"""
     images: np.ndarray
     """str [M], keys of their images"""
 
     def __add__(self, other: Survey) -> Survey:
-        both = np.concatenate([self.digests, other.digests])
+        both = np.concatenate([self.ids, other.ids])
         first = np.argsort(both, kind="stable")[:COHORT]
         return Survey(self.mean + other.mean, both[first], np.concatenate([self.faces, other.faces])[first],
                       np.concatenate([self.images, other.images])[first])
@@ -119,17 +119,15 @@ class SurveyBlock(beam.DoFn):
         rows = pa.concat_tables(tables)
         if len(rows) >= 1 << ROW_BITS:
             raise ValueError(f"{block.parts[0]} and {len(block.parts) - 1} more hold {len(rows)} faces")
-        face_ids, keys = rows["face_id"].to_pylist(), rows["image_key"].to_numpy(zero_copy_only=False).astype(str)
-        grid = from_binary(rows["vector"])
+        ids, keys = digests.numbers(rows["face_id"].to_pylist()), rows["image_key"].to_numpy(zero_copy_only=False).astype(str)
+        rows, grid = rows.append_column("id", pa.array(ids)), from_binary(rows["vector"])
         Parts(self.workdir, "grid").write(block.name(self.state), rows)
-        ordered = hash_order(face_ids)
-        digest = np.array([digests.of(face_ids[row]) for row in ordered], str)
-        centres = np.array([is_centre(one) for one in digest], bool)
+        centres = np.flatnonzero(are_centres(ids))
         Parts(self.workdir, "centres").write(block.name(self.state), pa.table(
-            {"digest": pa.array(digest[centres], pa.string()), "vector": as_binary(grid[ordered[centres]])}))
-        drawn = ordered[:COHORT]
+            {"id": ids[centres], "vector": as_binary(grid[centres])}))
+        drawn = np.argsort(ids)[:COHORT]
         yield Survey(Mean.of(grid, exclusive_images(np.unique(keys, return_inverse=True)[1], np.zeros(len(keys), bool))),
-                     digest[:COHORT], grid[drawn], keys[drawn])
+                     ids[drawn], grid[drawn], keys[drawn])
         progress.advance("compare")
 
 
@@ -186,8 +184,8 @@ class MakeTable(beam.DoFn):
     def process(self, survey: Survey) -> Iterator[str]:
         centres = Parts(self.workdir, "centres")
         spill = spill_of(survey.mean.faces)
-        drawn = pa.concat_tables([centres.read(part) for part in self.parts]).sort_by("digest")
-        drawn = drawn.filter(pa.array([is_centre(digest, spill) for digest in drawn["digest"].to_pylist()], pa.bool_()))
+        drawn = pa.concat_tables([centres.read(part) for part in self.parts]).sort_by("id")
+        drawn = drawn.filter(pa.array(are_centres(drawn["id"].to_numpy(), spill)))
         Table.of(survey, from_binary(drawn["vector"]), self.bounds).write(self.workdir, table_part(self.state))
         yield table_part(self.state)
 
