@@ -83,15 +83,15 @@ def test_homes_on_beam_give_what_one_process_gives_and_leave_nothing_behind(work
     Path(workdir, "corrections.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     other = shutil.copytree(workdir, tmp_path / "other")
     alone = identities(workdir)
-    there, write = [], Parts.write_groups
+    there, write = [], Parts.write_batches
 
     def counted(self, part, tables):
         write(self, part, tables)
         if self.name == FOLDER:
-            there.append(len(self.existing()))
+            there.append(len(list(Path(self.url).iterdir())))
 
     monkeypatch.setattr(stages, "FACES", 80)
-    monkeypatch.setattr(Parts, "write_groups", counted)
+    monkeypatch.setattr(Parts, "write_batches", counted)
     assert identities(str(other)) == alone
     assert alone[faces[0]][0] == alone[faces[1]][0] != alone[faces[50]][0] and alone[faces[100]][0] is None
     assert alone[faces[150]][0] == alone[faces[170]][0] and len({name for name, _ in alone.values()}) > 30

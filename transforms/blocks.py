@@ -24,9 +24,9 @@ class Block:
     number: int
     parts: tuple[str, ...]
 
-    def name(self, state: str) -> str:
+    def name(self, state: str, suffix: str = "parquet") -> str:
         """Of the part of each folder that is made of the block."""
-        return f"{digests.of(state, self.number)}.parquet"
+        return f"{digests.of(state, self.number)}.{suffix}"
 
 
 def few(workdir: str, embedder: Embedder) -> bool:

@@ -4,8 +4,8 @@ Takes blocks that `transforms.survey` laid out · Gives parts of crowding and ed
 
     blocks: crowding, cells of each face -> regions: the edges of their cells -> blocks: the best edges of each face
 
-Between workers travel names of parts and numbers of row groups, vectors in no shuffle: a block leaves the faces of a region in
-a row group of their own, and a worker reads those of one region from all blocks."""
+Between workers travel names of parts and numbers of batches, vectors in no shuffle: a block leaves the faces of a region in a
+batch of their own, and a worker reads those of one region from all blocks."""
 from __future__ import annotations
 
 import dataclasses
@@ -30,8 +30,8 @@ from transforms.survey import Table, table_part
 
 VERSION = 2
 """Raised when the same faces and bounds give other edges."""
-Group = tuple[str, int]
-"""A part, and the number of one of its row groups."""
+Batch = tuple[str, int]
+"""A part, and the number of one of its batches."""
 
 
 class PlaceBlock(beam.DoFn):
@@ -43,7 +43,7 @@ class PlaceBlock(beam.DoFn):
     def setup(self) -> None:
         self.table = Table.read(self.workdir, table_part(self.state))
 
-    def process(self, block: Block) -> Iterator[tuple[int, Group]]:
+    def process(self, block: Block) -> Iterator[tuple[int, Batch]]:
         name = block.name(self.state)
         rows = Parts(self.workdir, "grid").read(name, ["id", "image_key", "vector"])
         ids = rows["id"].to_numpy()
@@ -54,16 +54,16 @@ class PlaceBlock(beam.DoFn):
             {"half": half, "exempt": same_person_twice(faces, images, self.bounds.strict_same_person * UNIT)}))
         cells = self.table.cells.nearest(faces)
         region = self.table.cells.region(cells)
-        groups, tables = np.unique(region), []
-        for one in groups:
+        regions, tables, placed = np.unique(region), [], block.name(self.state, "arrow")
+        for one in regions:
             its = np.flatnonzero((region == one).any(axis=1))
             inside = np.where(region[its] == one, cells[its], -1)
             tables.append(pa.table({
                 "face": its | block.number << ROW_BITS, "id": ids[its], "half": half[its], "vector": as_binary(faces[its]),
                 "cells": pa.FixedSizeListArray.from_arrays(pa.array(inside.ravel()), cells.shape[1])}))
-        Parts(self.workdir, "placed").write_groups(name, tables)
-        for number, one in enumerate(groups.tolist()):
-            yield one, (name, number)
+        Parts(self.workdir, "placed").write_batches(placed, tables)
+        for number, one in enumerate(regions.tolist()):
+            yield one, (placed, number)
         progress.advance("compare")
 
 
@@ -73,8 +73,8 @@ class CompareRegion(beam.DoFn):
     def __init__(self, workdir: str, state: str, bounds: Bounds) -> None:
         self.workdir, self.state, self.bounds = workdir, state, bounds
 
-    def process(self, region: tuple[int, Iterable[Group]]) -> Iterator[tuple[int, Group]]:
-        rows = read_groups(Parts(self.workdir, "placed"), region[1]).sort_by("face")
+    def process(self, region: tuple[int, Iterable[Batch]]) -> Iterator[tuple[int, Batch]]:
+        rows = read_batches(Parts(self.workdir, "placed"), region[1]).sort_by("face")
         face, ids, cells = rows["face"].to_numpy(), rows["id"].to_numpy(), vectors(rows["cells"])
         best = BestEdges(len(face), self.bounds.edge, MOST)
         faces, half = from_binary(rows["vector"]), rows["half"].to_numpy()
@@ -89,8 +89,8 @@ class CompareRegion(beam.DoFn):
             its = ends >> ROW_BITS == block
             tables.append(pa.table({"face": ends[its], "other": face[other[its]], "other_id": ids[other[its]],
                                     "similarity": similarity[its]}))
-        name = f"{digests.of(self.state, 'region', region[0])}.parquet"
-        Parts(self.workdir, "compared").write_groups(name, tables)
+        name = f"{digests.of(self.state, 'region', region[0])}.arrow"
+        Parts(self.workdir, "compared").write_batches(name, tables)
         for number, block in enumerate(blocks.tolist()):
             yield block, (name, number)
 
@@ -104,7 +104,7 @@ class BestOfBlock(beam.DoFn):
     def process(self, element: tuple[int, dict[str, list[Any]]]) -> Iterator[str]:
         _, found = element
         name = found["blocks"][0].name(self.state)
-        rows = read_groups(Parts(self.workdir, "compared"), found["groups"]) if found["groups"] else NO_EDGES
+        rows = read_batches(Parts(self.workdir, "compared"), found["batches"]) if found["batches"] else NO_EDGES
         face, other, similarity = (rows[column].to_numpy() for column in ("face", "other", "similarity"))
         best, _ = best_of_each(face, other, similarity, MOST)
         Parts(self.workdir, "edges").write(name, rows.take(pa.array(best)).combine_chunks())
@@ -118,12 +118,12 @@ NO_EDGES = pa.table({"face": pa.array([], pa.int64()), "other": pa.array([], pa.
                      "other_id": pa.array([], pa.int64()), "similarity": pa.array([], pa.float32())})
 
 
-def read_groups(parts: Parts, groups: Iterable[Group]) -> pa.Table:
-    """The rows of some row groups, in the order of their names and numbers."""
+def read_batches(parts: Parts, batches: Iterable[Batch]) -> pa.Table:
+    """The rows of some batches, in the order of their names and numbers."""
     of_part: dict[str, list[int]] = {}
-    for part, number in sorted(groups):
+    for part, number in sorted(batches):
         of_part.setdefault(part, []).append(number)
-    return pa.concat_tables([parts.read_groups(part, numbers) for part, numbers in of_part.items()])
+    return pa.concat_tables([parts.read_batches(part, numbers) for part, numbers in of_part.items()])
 
 
 @dataclass
@@ -139,7 +139,7 @@ class CompareFaces(beam.PTransform):
                    | "Place" >> beam.ParDo(PlaceBlock(self.workdir, self.state, self.bounds))
                    | "By region" >> beam.GroupByKey()
                    | "Compare" >> beam.ParDo(CompareRegion(self.workdir, self.state, self.bounds)))
-        return ({"blocks": blocks | "Number" >> beam.Map(lambda block: (block.number, block)), "groups": regions}
+        return ({"blocks": blocks | "Number" >> beam.Map(lambda block: (block.number, block)), "batches": regions}
                 | "By block" >> beam.CoGroupByKey()
                 | "Best" >> beam.ParDo(BestOfBlock(self.workdir, self.state)))
 

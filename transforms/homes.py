@@ -97,8 +97,8 @@ class Mail(NamedTuple):
     name: str
     """Of a table."""
     part: str
-    group: int
-    """Number of the row group that is for this home."""
+    batch: int
+    """Number of the batch that is for this home."""
 
 
 def to_table(rows: Rows) -> pa.Table:
@@ -120,7 +120,7 @@ def _column(column: pa.ChunkedArray, dtype: np.dtype[Any]) -> np.ndarray:
     if not dtype.shape:
         return column.to_numpy()
     chunks = [np.frombuffer(chunk.buffers()[1], dtype, len(chunk), chunk.offset * dtype.itemsize) for chunk in column.chunks]
-    return np.concatenate([np.empty((0, *dtype.shape), dtype.base), *chunks])
+    return chunks[0] if len(chunks) == 1 else np.concatenate([np.empty((0, *dtype.shape), dtype.base), *chunks])
 
 
 class _Shelf(MutableMapping[str, Rows]):
@@ -160,10 +160,10 @@ def post(home: Home, parts: Parts, stem: str) -> Iterator[tuple[int, Mail]]:
         to, rows = np.concatenate([homes for homes, _ in sent]), together([some for _, some in sent])
         order = np.argsort(to, kind="stable")
         homes, starts = np.unique(to[order], return_index=True)
-        part = f"{digests.of(stem, name)}.parquet"
-        parts.write_groups(part, [to_table(take(rows, its)) for its in np.split(order, starts[1:])])
-        for group, one in enumerate(homes.tolist()):
-            yield one, Mail(CAME, name, part, group)
+        part = f"{digests.of(stem, name)}.arrow"
+        parts.write_batches(part, [to_table(take(rows, its)) for its in np.split(order, starts[1:])])
+        for batch, one in enumerate(homes.tolist()):
+            yield one, Mail(CAME, name, part, batch)
 
 
 class TakeStep(beam.DoFn):
@@ -196,19 +196,19 @@ class TakeStep(beam.DoFn):
                 yield number, mail._replace(what=SPENT)
         for name in sorted(shelf.changed & shelf.names):
             if len(table := to_table(shelf[name])):
-                part = f"{digests.of(stem, KEPT, name)}.parquet"
-                parts.write_groups(part, [table])
+                part = f"{digests.of(stem, KEPT, name)}.arrow"
+                parts.write_batches(part, [table])
                 yield number, Mail(KEPT, name, part, 0)
         sent = set()
         for to, mail in post(home, parts, stem):
-            sent.add(mail._replace(what=SENT, group=0))
+            sent.add(mail._replace(what=SENT, batch=0))
             yield to, mail
         for mail in sorted(sent):
             yield number, mail
         progress.advance("link")
 
     def _read(self, parts: Parts, mails: list[Mail]) -> Rows:
-        return together([from_table(parts.read_groups(mail.part, [mail.group]), self.kinds[mail.name]) for mail in mails])
+        return together([from_table(parts.read_batches(mail.part, [mail.batch]), self.kinds[mail.name]) for mail in mails])
 
 
 @dataclass

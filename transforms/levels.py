@@ -365,13 +365,14 @@ def _clusters(*some: tuple[Rows, Rows]) -> list[Clusters]:
 
 @dataclass(frozen=True)
 class SendMeans:
-    """The mean of each cluster, to the regions of its cells."""
+    """The mean of each cluster of several faces, to the regions of its cells; one alone has room for its edges."""
 
     cells: Callable[[], Cells]
 
     def __call__(self, home: Home) -> None:
         its_cells = self.cells()
-        clusters, sums = home.keeps("clusters"), home.keeps("sums")["sum"]
+        several = home.keeps("clusters")["size"] > 1
+        clusters, sums = take(home.keeps("clusters"), several), home.keeps("sums")["sum"][several]
         size = clusters["size"]
         for rows in chunks(len(size), sums.shape[1]):
             mean = np.rint(sums[rows] / size[rows, None]).astype(np.int16)

@@ -166,7 +166,7 @@ class Publish(beam.DoFn):
         home, mail = element
         if (mail.what, mail.name) == (KEPT, "members"):
             workdir = self.linking.workdir
-            rows = from_table(Parts(workdir, FOLDER).read(mail.part), self.linking.kinds["members"])
+            rows = from_table(Parts(workdir, FOLDER).read_batches(mail.part, [mail.batch]), self.linking.kinds["members"])
             part = self.linking.parts()[home]
             Parts(workdir, "linked").write(part, pa.table(rows))
             yield part

@@ -56,11 +56,11 @@ def join(url: str, *names: str) -> str:
     return posixpath.join(url.rstrip("/") or "/", *names)
 
 
-def put(url: str, data: bytes) -> None:
+def put(url: str, data: bytes | pa.Buffer) -> None:
     """Write one whole file: in one call, on local disks under a temporary name first."""
     fs, path = filesystem(url)
     if not is_local(fs):
-        fs.pipe_file(path, data)
+        fs.pipe_file(path, data if isinstance(data, bytes) else data.to_pybytes())
         return
     with _appearing_whole(path) as waiting, open(waiting, "wb") as file:
         file.write(data)
@@ -144,21 +144,22 @@ class Parts:
         pq.write_table(table, buffer, compression="zstd", row_group_size=row_group)
         put(self.part_url(part), buffer.getvalue())
 
-    def write_groups(self, part: str, tables: Sequence[pa.Table]) -> None:
-        """Put one part of a row group for each table, for a while and for readers of single groups: not compressed."""
-        buffer = io.BytesIO()
+    def write_batches(self, part: str, tables: Sequence[pa.Table]) -> None:
+        """Put one part, as an Arrow file with a batch for each table of at least one row: for a while, and for readers of
+        single batches."""
+        sink = pa.BufferOutputStream()
         if tables:
-            with pq.ParquetWriter(buffer, tables[0].schema, compression="none", use_dictionary=False,
-                                  write_statistics=False) as writer:
+            with pa.ipc.new_file(sink, tables[0].schema) as writer:
                 for table in tables:
-                    writer.write_table(table, len(table))
-        put(self.part_url(part), buffer.getvalue())
+                    writer.write_batch(table.combine_chunks().to_batches()[0])
+        put(self.part_url(part), sink.getvalue())
 
-    def read_groups(self, part: str, numbers: Sequence[int]) -> pa.Table:
-        """Some row groups of a part."""
+    def read_batches(self, part: str, numbers: Sequence[int]) -> pa.Table:
+        """Some batches of a part; on a local disk they are mapped and not read."""
         fs, path = filesystem(self.part_url(part))
-        with fs.open(path, "rb") as opened:
-            return pq.ParquetFile(opened).read_row_groups(list(numbers), use_threads=False)
+        with pa.memory_map(path) if is_local(fs) else fs.open(path, "rb") as opened:
+            file = pa.ipc.open_file(opened)
+            return pa.Table.from_batches([file.get_batch(number) for number in numbers], file.schema)
 
     def sizes(self) -> dict[str, int]:
         """Bytes of each part that is there, in the ledger or not. One listing."""
