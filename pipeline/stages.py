@@ -37,7 +37,7 @@ from transforms.extract import (
 )
 from transforms.failure import Failure, WrongUsage
 from transforms.homes import FOLDER
-from transforms.known import anything_said
+from transforms.known import anything_said, merges_said
 from transforms.link import FACES, LinkFaces, Linking
 from transforms.pair import PairOptions, ProposeSamples, drafts_part, forget_context
 from transforms.parts import (
@@ -176,7 +176,7 @@ def link(workdir: str, compared: Compared, made_of: str, options: ClusterOptions
         return None
     bounds, known = bounds_of(workdir, options), anything_said(workdir, options.identities)
     state = digests.of(compared.state, made_of, astuple(bounds))
-    linking = Linking(workdir, compared, bounds, state, options.identities, known, homes)
+    linking = Linking(workdir, compared, bounds, state, options.identities, known, merges_said(workdir), homes)
     passing = Parts(workdir, FOLDER)
     passing.discard()  # of a run that was stopped
     with shown("link", len(compared.blocks) + homes * len(linking.steps), "steps"):

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from pipeline import stages
 from pipeline.stages import RunOptions
 from tests.builders import make_workdir, party
-from tests.test_linkage import crowd, graph
+from tests.test_linkage import BOUNDS, crowd, graph
 from transforms import blocks, linkage
 from transforms.cluster import ClusterOptions
 from transforms.homes import FOLDER, Home, Kind, Rows, take, together
-from transforms.linkage import link
+from transforms.linkage import cluster_faces
 from transforms.parts import Parts
 
 
@@ -41,7 +41,7 @@ def in_homes(count: int):
                 step(home)
             came = split([sent for home in homes for sent in home.sent.items()])
             homes = [Home(count, kinds, home.kept, its) for home, its in zip(homes, came, strict=True)]
-        return {"members": together([home.keeps("members") for home in homes])}
+        return {name: together([home.keeps(name) for home in homes]) for name in ("results", "people")}
 
     return run
 
@@ -55,11 +55,14 @@ def test_any_number_of_homes_gives_the_same(data):
     images = np.array(data.draw(st.lists(st.integers(0, max(count // 2, 1)), min_size=count, max_size=count)))
     persons = np.array(data.draw(st.lists(st.sampled_from([-1, -1, -1, 0, 1]), min_size=count, max_size=count)))
     camps = scipy.sparse.csr_matrix((persons >= 0).astype(np.int64)[:, None])
+    merged = [np.array(data.draw(st.lists(st.integers(0, count - 1), max_size=3)), np.int64) for _ in range(2)]
     some = graph(embeddings, images)
-    alone = link(some, persons, camps, 0.1, 0.3)
+    alone = cluster_faces(some, BOUNDS, persons, camps, merged)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(linkage, "run_here", in_homes(data.draw(st.integers(2, 9))))
-        assert link(some, persons, camps, 0.1, 0.3).tolist() == alone.tolist()
+        found = cluster_faces(some, BOUNDS, persons, camps, merged)
+    assert found.label.tolist() == alone.label.tolist() and found.similarity.tolist() == alone.similarity.tolist()
+    assert all(found.people[name].tolist() == column.tolist() for name, column in alone.people.items())
 
 
 @pytest.fixture

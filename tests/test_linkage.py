@@ -1,6 +1,8 @@
 """Linkage against the plain definition and scipy's, and what must hold for any faces."""
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -13,11 +15,12 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import squareform
 
 from schemas.embedder import Bounds, Embedder
-from transforms import cells, digests, face_models, levels, similarity, stars
+from transforms import adoption, cells, digests, face_models, levels, similarity, stars
 from transforms.cells import Cells
-from transforms.cluster import graph_of, identify
+from transforms.cluster import clustered, graph_of, identify
+from transforms.homes import Rows, Step, run_here
 from transforms.known import Known
-from transforms.linkage import Graph, adopt, central_similarity, cluster_faces, link, numbered
+from transforms.linkage import Graph, all_kinds, cluster_faces, letters, numbered
 from transforms.mates import exclusive_images, same_person_twice
 from transforms.scoring import bcubed
 from transforms.similarity import UNIT, Edges, on_grid, strong_edges
@@ -50,9 +53,30 @@ def graph(embeddings: np.ndarray, images: np.ndarray | None = None, face_ids: li
 def cluster(embeddings: np.ndarray, images: np.ndarray | None = None, face_ids: list[str] | None = None,
             bounds: Bounds = BOUNDS, persons: np.ndarray | None = None, apart: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """`cluster_faces` of `graph`. Known persons are different people, unless they are not `apart`."""
-    return cluster_faces(graph(embeddings, images, face_ids, bounds), bounds,
-                         unknown(embeddings) if persons is None else persons,
-                         camps_of(unknown(embeddings) if persons is None or not apart else persons))
+    found = cluster_faces(graph(embeddings, images, face_ids, bounds), bounds,
+                          unknown(embeddings) if persons is None else persons,
+                          camps_of(unknown(embeddings) if persons is None or not apart else persons))
+    return found.label, found.similarity
+
+
+def taken(graph: Graph, persons: np.ndarray, camps: csr_matrix, steps: Iterable[Step]) -> Mapping[str, Rows]:
+    """What homes keep after some steps."""
+    return run_here(steps, all_kinds(graph.cells), letters(graph, persons, camps, persons >= 0, ()))
+
+
+def labels_of(graph: Graph, kept: Mapping[str, Rows]) -> np.ndarray:
+    """Clusters int64 [N], each labelled by one of its rows."""
+    row = {number: row for row, number in enumerate(graph.ids.tolist())}
+    label = np.empty(len(graph.ids), np.int64)
+    for head, face in zip(kept["members"]["id"].tolist(), kept["members"]["face"].tolist(), strict=True):
+        label[row[face]] = row[head]
+    return label
+
+
+def link(graph: Graph, persons: np.ndarray, camps: csr_matrix, least: float, whole: float | None = None) -> np.ndarray:
+    """Labels int64 [N] after `levels.steps`."""
+    steps = levels.steps(least, whole, lambda: graph.cells, bool((persons >= 0).any()))
+    return labels_of(graph, taken(graph, persons, camps, steps))
 
 
 def linked(faces: np.ndarray, half: np.ndarray, images: np.ndarray, edges: Edges) -> Graph:
@@ -102,7 +126,8 @@ def test_faces_of_a_picture_are_told_apart_where_all_vectors_share_a_mean():
                       "image_key": [f"{image:032x}" for image in images],
                       "embedding": pa.FixedSizeListArray.from_arrays(raw.astype(np.float32).ravel(), 64)})
     bounds = face_models.bounds(Embedder("dlib", "raw", "0" * 64, "", 64))
-    table = identify(faces["face_id"].to_pylist(), graph_of(faces, bounds), bounds, {}, Known())
+    face_ids = faces["face_id"].to_pylist()
+    table, _ = identify(face_ids, clustered(face_ids, graph_of(faces, bounds), bounds, Known()), {}, Known())
     names = dict(zip(table["face_id"].to_pylist(), table["identity"].to_pylist(), strict=True))
     assert all(names[f"{image:032x}:0"] != names[f"{image:032x}:1"] or names[f"{image:032x}:0"] is None for image in range(60))
 
@@ -239,7 +264,8 @@ def test_numbers_come_in_the_order_of_the_faces(labels, expected):
 
 
 def test_faces_that_cancel_out_are_like_nobody():
-    assert central_similarity(on_grid(np.array([[1.0, 0], [-1, 0]])), np.zeros(2, int)).tolist() == [0, 0]
+    labels, central = cluster(np.array([[1.0, 0], [-1, 0]], np.float32), persons=np.array([7, 7]))
+    assert central.tolist() == [0, 0] and labels.tolist() == [0, 0]  # and yet it is known whose they are
 
 
 def some_faces(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -355,11 +381,21 @@ def lone_face(weight: float, rivals: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def adopted(faces: np.ndarray, label: np.ndarray, images: np.ndarray | None = None, persons: np.ndarray | None = None) -> int:
-    """Whose cluster the last face is in, where a mean of 0.3 is asked for, and a lead of 0.1."""
+    """The first row of the cluster that the last face is in, where a mean of 0.3 is asked for, and a lead of 0.1."""
     count = len(faces)
     images = np.full(count, -1, np.int64) if images is None else images
     persons = unknown(faces) if persons is None else persons
-    return int(adopt(linked(on_grid(faces), np.zeros(count, np.int64), images, NO_EDGES), persons, label, 0.3, 0.1)[-1])
+    graph = linked(on_grid(faces), np.zeros(count, np.int64), images, NO_EDGES)
+    return int(after_adoption(graph, label, persons)[-1])
+
+
+def after_adoption(graph: Graph, label: np.ndarray, persons: np.ndarray) -> np.ndarray:
+    """Labels int64 [N], the first row of each cluster's, when faces alone in `label` have joined others."""
+    alone = np.bincount(label, minlength=len(label))[label] == 1
+    steps = [levels.Begin(), *levels.join_known(), *adoption.steps(lambda: graph.cells, 0.3, 0.1)]
+    kept = taken(graph, np.where(alone, persons, label), csr_matrix((len(label), 1), dtype=np.int64), steps)
+    found = labels_of(graph, kept)
+    return np.array([int(np.flatnonzero(found == one)[0]) for one in found])
 
 
 def test_a_lone_face_joins_whom_it_is_like_on_the_whole():
@@ -373,7 +409,7 @@ def test_a_lone_face_between_two_people_joins_neither():
 
 def test_a_lone_face_of_whom_something_is_said_joins_nobody():
     faces, label = lone_face(0.35)
-    assert adopted(faces, label, persons=np.array([-1, -1, -1, -1, -1, 0])) == 5
+    assert adopted(faces, label, persons=np.array([-1, -1, -1, -1, -1, 9])) == 5
 
 
 def test_a_lone_face_does_not_join_its_image_mate():
@@ -387,13 +423,12 @@ def test_of_two_lone_faces_of_one_image_the_more_similar_joins():
     both = np.concatenate([faces, nearer])
     images = np.array([-1] * 5 + [3, 3])
     graph = linked(on_grid(both), np.zeros(7, np.int64), images, NO_EDGES)
-    adopted = adopt(graph, unknown(both), np.array([*label, 6]), 0.3, 0.1)
-    assert adopted.tolist()[-2:] == [5, 0]
+    assert after_adoption(graph, np.array([*label, 6]), unknown(both)).tolist()[-2:] == [5, 0]
 
 
 def test_few_faces_adopt_nobody():
     faces, label = lone_face(0.35)
-    assert adopted(faces[2:], label[2:]) == 5
+    assert adopted(faces[2:], label[2:]) == 3
 
 
 def test_bursts_of_one_person_find_each_other():

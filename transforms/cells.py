@@ -141,12 +141,12 @@ def _best(keys: np.ndarray, most: int) -> np.ndarray:
 
 
 def by_cell(cells: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Each cell of faces' cells int64 [N, S], ascending, and its rows int64 [n], ascending."""
+    """Each cell of faces' cells int64 [N, S], ascending, and its rows int64 [n], ascending; -1 is no cell."""
     flat = cells.ravel()
     order = np.argsort(flat, kind="stable")
     ends = np.flatnonzero(np.diff(flat[order], append=-1)) + 1
     for rows in np.split(order, ends[:-1]):
-        if len(rows):
+        if len(rows) and flat[rows[0]] >= 0:
             yield int(flat[rows[0]]), rows // cells.shape[1]
 
 

@@ -5,6 +5,7 @@ face that belongs to nobody is a row whose identity is null"""
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -23,7 +24,7 @@ from transforms.distinct import by_part, distinct_images, of_distinct
 from transforms.failure import Failure
 from transforms.known import CORRECTIONS, Known, known_digest, read_known
 from transforms.link import Linking
-from transforms.linkage import Graph, cluster_faces
+from transforms.linkage import Clustered, Graph, cluster_faces
 from transforms.naming import changes, name_clusters
 from transforms.parts import NotReady, Parts
 from transforms.people import describe
@@ -100,11 +101,8 @@ def graph_of(faces: pa.Table, bounds: Bounds) -> Graph:
     return Graph.of(vectors(faces["embedding"]), faces["face_id"].to_pylist(), images, bounds)
 
 
-def identify(face_ids: list[str], graph: Graph, bounds: Bounds, earlier: dict[str, str], known: Known,
-             linked: np.ndarray | None = None) -> pa.Table:
-    """The table of `identities` of the faces of a graph, same order. `linked`: as in `cluster_faces`, -1 for who is excluded.
-
-    Raises Failure where a correction joins people who are known to be two."""
+def clustered(face_ids: list[str], graph: Graph, bounds: Bounds, known: Known) -> Clustered:
+    """The faces of a graph as people."""
     rows = np.array([row for row, face in enumerate(face_ids) if face not in known.excluded], np.int64)
     concerned = known.person.keys() | known.camps.keys() | {face for faces in known.merged for face in faces}
     place = {face_ids[row]: at for at, row in enumerate(rows.tolist()) if face_ids[row] in concerned}
@@ -115,13 +113,29 @@ def identify(face_ids: list[str], graph: Graph, bounds: Bounds, earlier: dict[st
     camps = scipy.sparse.csr_matrix((np.ones(len(said), np.int64), tuple(np.array(said, np.int64).reshape(-1, 2).T)),
                                     (len(rows), 1 + max((camp for _, camp in said), default=0)))
     merged = [np.array([place[face] for face in faces if face in place], np.int64) for faces in known.merged]
-    labels, similarity = np.full(len(face_ids), -1), np.zeros(len(face_ids), np.float32)
-    label = None if linked is None else np.searchsorted(rows, linked[rows])
-    labels[rows], similarity[rows] = cluster_faces(graph.of_rows(rows), bounds, persons, camps, merged, label)
-    given = _given({face: int(labels[rows[at]]) for face, at in place.items()}, known)
-    names = name_clusters(labels, face_ids, earlier, given)
-    return pa.table({"face_id": face_ids, "identity": pa.array(names, pa.string()),
-                     "centroid_similarity": pa.array(similarity, pa.float32())}, schema=IDENTITIES)
+    found = cluster_faces(graph.of_rows(rows), bounds, persons, camps, merged)
+    label, similarity = np.full(len(face_ids), -1), np.zeros(len(face_ids), np.float32)
+    label[rows], similarity[rows] = found.label, found.similarity
+    return Clustered(label, similarity, found.people)
+
+
+def identify(face_ids: list[str], found: Clustered, earlier: dict[str, str], known: Known) -> tuple[pa.Table, pa.Table]:
+    """The tables of `identities`, a row a face in the order given, and of `people`.
+
+    Raises Failure where a correction joins people who are known to be two."""
+    concerned = known.person.keys() | known.camps.keys()
+    said = {face: label for face, label in zip(face_ids, found.label.tolist(), strict=True) if face in concerned and label >= 0}
+    names = name_clusters(found.label, face_ids, earlier, _given(said, known))
+    identities = pa.table({"face_id": face_ids, "identity": pa.array(names, pa.string()),
+                           "centroid_similarity": pa.array(found.similarity, pa.float32())}, schema=IDENTITIES)
+    count = len(found.people["id"])
+    name_of, before = [""] * count, [Counter[str]() for _ in range(count)]
+    for face, name, label in zip(face_ids, names, found.label.tolist(), strict=True):
+        if name is not None:
+            name_of[label] = name
+            if face in earlier:
+                before[label][earlier[face]] += 1
+    return identities, describe(found.people, name_of, before)
 
 
 def _given(labels: dict[str, int], known: Known) -> dict[int, str]:
@@ -145,27 +159,27 @@ class ClusterFaces(beam.DoFn):
     def __init__(self, options: ClusterOptions, state: str, compared: Compared | None, linking: Linking | None) -> None:
         self.options, self.state, self.compared, self.linking = options, state, compared, linking
 
-    def _graph(self, workdir: str, bounds: Bounds) -> tuple[pa.Table, Graph]:
-        """face_id and part of each face, and the graph of these faces, without edges where they were linked beforehand."""
-        if self.compared is None:
-            return whole_graph(workdir, bounds)
-        return self.compared.graph(workdir) if self.linking is None else self.compared.faces(workdir)
-
-    def process(self, workdir: str) -> Iterator[str]:
+    def _found(self, workdir: str) -> tuple[pa.Table, Known, Clustered]:
+        """face_id and part of each face, what is known of them beforehand, and what was found out."""
+        if self.linking is not None:
+            faces = self.linking.compared.faces(workdir)
+            known = read_known(workdir, self.options.identities, faces["face_id"].to_pylist())
+            return faces, known, self.linking.clustered(faces)
         bounds = bounds_of(workdir, self.options)
-        faces, graph = self._graph(workdir, bounds)
+        faces, graph = self.compared.graph(workdir) if self.compared else whole_graph(workdir, bounds)
         face_ids = faces["face_id"].to_pylist()
         known = read_known(workdir, self.options.identities, face_ids)
+        return faces, known, clustered(face_ids, graph, bounds, known)
+
+    def process(self, workdir: str) -> Iterator[str]:
+        faces, known, found = self._found(workdir)
         for why, said in sorted(known.ignored.items()):
             progress.tell(f"{said[0]} and {len(said) - 1} others are not used: {why}" if len(said) > 1 else
                           f"{said[0]} is not used: {why}")
         earlier = earlier_names(workdir)
-        linked = self.linking.labels(graph.ids) if self.linking else None
-        identities = identify(face_ids, graph, bounds, earlier, known, linked)
+        identities, people = identify(faces["face_id"].to_pylist(), found, earlier, known)
         for line in changes(identities, earlier):
             progress.tell(line)
-        people = describe(graph.faces, graph.cells, identities["centroid_similarity"].to_numpy(),
-                          identities["identity"].to_pylist(), [earlier.get(face) for face in face_ids])
         progress.tell(summary(people))
         rows_of = by_part(identities.append_column("part", faces["part"]))
         own = face_models.bounds(embedder_of(workdir))  # names of parts are made of these and of the options

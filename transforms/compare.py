@@ -78,9 +78,8 @@ class CompareRegion(beam.DoFn):
         face, ids, cells = rows["face"].to_numpy(), rows["id"].to_numpy(), vectors(rows["cells"])
         best = BestEdges(len(face), self.bounds.edge, MOST)
         faces, half = from_binary(rows["vector"]), rows["half"].to_numpy()
-        for cell, its in by_cell(cells):
-            if cell >= 0:
-                compare_cell(best, faces, half, its)
+        for _, its in by_cell(cells):
+            compare_cell(best, faces, half, its)
         edges = best.edges()
         ends = np.concatenate([face[edges.first], face[edges.second]])
         other, similarity = np.concatenate([edges.second, edges.first]), np.tile(edges.similarity, 2)
@@ -162,31 +161,31 @@ class Compared:
         """Names of the parts of each of `KEPT`, one a block."""
         return [block.name(self.state) for block in self.blocks]
 
-    def faces(self, workdir: str) -> tuple[pa.Table, Graph]:
-        """face_id and part of each face, in the order of the blocks, and the graph of these faces without its edges."""
+    def faces(self, workdir: str) -> pa.Table:
+        """face_id, id (`digests.numbers`) and part of each face, in the order of the blocks."""
+        tables = []
+        for block, part in zip(self.blocks, self.parts(), strict=True):
+            rows = Parts(workdir, "grid").read(part, ["face_id", "id", "part"])
+            its = pa.DictionaryArray.from_arrays(rows["part"].combine_chunks(), pa.array(block.parts))
+            tables.append(pa.table({"face_id": rows["face_id"], "id": rows["id"], "part": its}))
+        return pa.concat_tables(tables).unify_dictionaries()
+
+    def graph(self, workdir: str) -> tuple[pa.Table, Graph]:
+        """`faces`, and the graph of these faces."""
         table = Table.read(workdir, table_part(self.state))
         grid, crowding = Parts(workdir, "grid"), Parts(workdir, "crowding")
         starts = self.starts(workdir)
         faces = np.empty((starts[-1], table.cells.centres.shape[1]), np.int16)
-        tables, images, ids = [], [], []
-        for block, part, start in zip(self.blocks, self.parts(), starts.tolist(), strict=False):
-            rows = grid.read(part)
+        images = []
+        for part, start in zip(self.parts(), starts[:-1].tolist(), strict=True):
+            rows = grid.read(part, ["image_key", "vector"])
             faces[start:start + len(rows)] = without(from_binary(rows["vector"]), table.mean)
-            ids.append(rows["id"].to_numpy())
             images.append(start + np.unique(rows["image_key"].to_numpy(zero_copy_only=False), return_inverse=True)[1])
-            its = pa.DictionaryArray.from_arrays(rows["part"].combine_chunks(), pa.array(block.parts))
-            tables.append(pa.table({"face_id": rows["face_id"], "part": its}))
         about = pa.concat_tables([crowding.read(part) for part in self.parts()])
         exclusive = exclusive_images(np.concatenate(images), about["exempt"].to_numpy())
-        nothing = np.zeros(0, np.int64)
-        graph = Graph(np.concatenate(ids), faces, about["half"].to_numpy(), exclusive, table.cells,
-                      Edges(nothing, nothing, nothing.astype(np.float32)))
-        return pa.concat_tables(tables).unify_dictionaries(), graph
-
-    def graph(self, workdir: str) -> tuple[pa.Table, Graph]:
-        """The same with the edges."""
-        table, graph = self.faces(workdir)
-        return table, dataclasses.replace(graph, edges=read_edges(workdir, self.parts(), self.starts(workdir)))
+        faces_of = self.faces(workdir)
+        edges = read_edges(workdir, self.parts(), starts)
+        return faces_of, Graph(faces_of["id"].to_numpy(), faces, about["half"].to_numpy(), exclusive, table.cells, edges)
 
     def starts(self, workdir: str) -> np.ndarray:
         """Where each block begins, int64 [blocks], and how many faces there are."""

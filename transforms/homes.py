@@ -37,6 +37,39 @@ def empty(kind: Kind) -> Rows:
     return {name: np.empty((0, *dtype.shape), dtype.base) for name, dtype in kind.items()}
 
 
+def rows_of(table: Rows, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows int64 [m] of a table by ascending id that are of some ids int64 [n], and which of these each is of."""
+    starts = np.searchsorted(table["id"], ids)
+    counts = np.searchsorted(table["id"], ids, "right") - starts
+    rows = np.repeat(starts - np.cumsum(counts) + counts, counts) + np.arange(int(counts.sum()))
+    return rows, np.repeat(np.arange(len(ids)), counts)
+
+
+def replaced(table: Rows, rows: np.ndarray, new: Rows) -> Rows:
+    """A table by ascending id without some rows, with new ones."""
+    stay = np.ones(len(table["id"]), bool)
+    stay[rows] = False
+    both = together([take(table, stay), new])
+    return take(both, np.argsort(both["id"], kind="stable"))
+
+
+def once(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first row int64 [m] of each different combination of columns [n], in their order, and which combination each row has,
+    int64 [n]."""
+    order = np.lexsort(columns[::-1])
+    new = np.ones(len(order), bool)
+    if len(order):
+        new[1:] = np.logical_or.reduce([column[order][1:] != column[order][:-1] for column in columns])
+    number = np.empty(len(order), np.int64)
+    number[order] = np.cumsum(new) - 1
+    return order[new], number
+
+
+def distinct(rows: Rows, *columns: str) -> Rows:
+    """Each combination of columns once, ascending."""
+    return take(rows, once(*(rows[name] for name in columns))[0])
+
+
 @dataclass
 class Home:
     """What a step sees of the world."""

@@ -175,6 +175,11 @@ def anything_said(workdir: str, identities: str | None) -> bool:
     return bool(identities) or next(_corrections(workdir), None) is not None
 
 
+def merges_said(workdir: str) -> bool:
+    """Whether people are to be made one by a work directory's corrections. Raises Failure."""
+    return any(isinstance(line, dict) and "merge" in line for _, line in _corrections(workdir))
+
+
 def known_digest(workdir: str, identities: str | None) -> str:
     """Of all that is said: what identities depend on beside faces and options. Raises Failure."""
     return digests.of(list(_names(identities)) if identities else [], [line for _, line in _corrections(workdir)])

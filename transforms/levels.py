@@ -18,7 +18,7 @@ import numpy as np
 import scipy.sparse
 
 from transforms.cells import Cells, by_cell, compare_cell
-from transforms.homes import Home, Kind, Rows, Step, empty, take, together
+from transforms.homes import Home, Kind, Rows, Step, distinct, empty, once, replaced, rows_of, take, together
 from transforms.similarity import MOST, UNIT, BestEdges
 from transforms.stars import Clusters, Merging, Pairs, chunks
 
@@ -31,8 +31,8 @@ LAST = 3
 """Levels at the lower end, for what had to wait."""
 
 
-def kinds(dimensions: int, cells: Cells) -> dict[str, Kind]:
-    """All tables, of vectors of so many numbers."""
+def kinds(dimensions: int, spill: int) -> dict[str, Kind]:
+    """All tables, of vectors of so many numbers and faces in so many cells."""
     number, real, flag = np.dtype(np.int64), np.dtype(np.float64), np.dtype(np.bool_)
     body = {"id": number, "size": number, "half": number, "sum": np.dtype((np.int32, dimensions))}
     return {
@@ -41,7 +41,10 @@ def kinds(dimensions: int, cells: Cells) -> dict[str, Kind]:
         "sums": {"sum": body["sum"]},  # in the order of the clusters
         "marks": {"id": number, "mark": number, "count": number},  # faces in an image that keeps them apart, and in camps
         "links": {"id": number, "other": number, "average": real, "forbidden": flag},  # of both ends
-        "members": {"id": number, "face": number},
+        "members": {"id": number, "face": number},  # ids of faces
+        "faces": {"id": number, "face": number, "sure": flag},  # and their numbers; whether it is known whose they are
+        "vectors": {"vector": np.dtype((np.int16, dimensions))},  # in the order of the faces
+        "merges": {"id": number, "merge": number},
         # kept from one step to the next
         "ready": {"id": number, "other": number},
         "groups": {"id": number, "group": number},
@@ -50,7 +53,8 @@ def kinds(dimensions: int, cells: Cells) -> dict[str, Kind]:
         "looked": {"id": number, "other": number, "average": real, "forbidden": flag},
         "instead": {"id": number, "other": number},
         # sent, beside some of the above
-        "faces": {"id": number, "face": number, "half": number, "person": number, "vector": np.dtype((np.int16, dimensions))},
+        "newcomers": {"id": number, "face": number, "half": number, "person": number, "sure": flag,
+                      "vector": np.dtype((np.int16, dimensions))},
         "bodies": {**body, "group": number, "person": number},
         "heads": body,
         "inherited": {"id": number, "other": number, "former": number},
@@ -59,7 +63,7 @@ def kinds(dimensions: int, cells: Cells) -> dict[str, Kind]:
         "asks": {"id": number, "other": number, "former": number},
         "replies": {"id": number, "other": number, "average": real, "forbidden": flag},
         "means": {"id": number, "region": number, "half": number, "mean": np.dtype((np.int16, dimensions)),
-                  "cells": np.dtype((np.int64, min(cells.spill, len(cells))))},
+                  "cells": np.dtype((np.int64, spill))},
         "found": {"id": number, "other": number},
     }
 
@@ -70,11 +74,16 @@ def steps(least: float, whole: float | None, cells: Callable[[], Cells], known: 
     a burst of more pictures than a face keeps edges fills the edges of all its faces. `known`: whether some persons are."""
     yield Begin()
     if known:
-        yield from (GatherPersons(), Merge(np.inf), Settle(), Answer())
+        yield from join_known()
     yield from _down(1.0, least)
     if whole is not None:
         yield from (SendMeans(cells), CompareMeans(whole), Offer(), Answer())
         yield from _down(whole, least)
+
+
+def join_known() -> Iterator[Step]:
+    """Makes those one who are known to be one person."""
+    yield from (GatherPersons(), Merge(np.inf), Settle(), Answer())
 
 
 def _down(highest: float, least: float) -> Iterator[Step]:
@@ -101,14 +110,17 @@ class Begin:
     """Every face is a cluster."""
 
     def __call__(self, home: Home) -> None:
-        faces = home.came("faces")
+        faces = home.came("newcomers")
         faces = take(faces, np.argsort(faces["id"]))
         ids = faces["id"]
         home.kept["clusters"] = {"id": ids, "size": np.ones_like(ids), "half": faces["half"], "person": faces["person"]}
         home.kept["sums"] = {"sum": faces["vector"].astype(np.int32)}
-        home.kept["members"] = {"id": ids, "face": faces["face"]}
-        home.kept["marks"] = _distinct(home.came("marks"), "id", "mark")
-        home.kept["links"] = _distinct(home.came("replies"), "id", "other")
+        home.kept["members"] = {"id": ids, "face": ids}
+        home.kept["faces"] = {"id": ids, "face": faces["face"], "sure": faces["sure"]}
+        home.kept["vectors"] = {"vector": faces["vector"]}
+        home.kept["merges"] = distinct(home.came("merges"), "id", "merge")
+        home.kept["marks"] = distinct(home.came("marks"), "id", "mark")
+        home.kept["links"] = distinct(home.came("replies"), "id", "other")
 
 
 @dataclass(frozen=True)
@@ -156,7 +168,7 @@ class Gather:
 
     def __call__(self, home: Home) -> None:
         if "groups" in home.kept:
-            _send_bodies(home, _hear(home))
+            send_bodies(home, _hear(home))
             del home.kept["groups"], home.kept["ready"]
 
 
@@ -166,44 +178,18 @@ class GatherPersons:
     def __call__(self, home: Home) -> None:
         clusters = home.keeps("clusters")
         known = clusters["person"] >= 0
-        _send_bodies(home, {"id": clusters["id"][known], "group": clusters["person"][known]})
+        send_bodies(home, {"id": clusters["id"][known], "group": clusters["person"][known]})
 
 
-def _send_bodies(home: Home, groups: Rows) -> None:
+def send_bodies(home: Home, groups: Rows, one: bool = False) -> None:
+    """Send clusters, by ascending id, with all there is of them to the home of their group. `one`: each group is a person."""
     ids, group, clusters = groups["id"], groups["group"], home.keeps("clusters")
     rows = np.searchsorted(clusters["id"], ids)
-    home.send("bodies", group, {"group": group, "sum": home.keeps("sums")["sum"][rows], **take(clusters, rows)})
+    bodies = {"group": group, "sum": home.keeps("sums")["sum"][rows], **take(clusters, rows)}
+    home.send("bodies", group, {**bodies, "person": group} if one else bodies)
     for name in ("marks", "links", "members"):
-        its, at = _rows_of(home.keeps(name), ids)
+        its, at = rows_of(home.keeps(name), ids)
         home.send(name, group[at], take(home.keeps(name), its))
-
-
-def _rows_of(table: Rows, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rows int64 [m] of a table by ascending id that are of some ids int64 [n], and which of these each is of."""
-    starts = np.searchsorted(table["id"], ids)
-    counts = np.searchsorted(table["id"], ids, "right") - starts
-    rows = np.repeat(starts - np.cumsum(counts) + counts, counts) + np.arange(int(counts.sum()))
-    return rows, np.repeat(np.arange(len(ids)), counts)
-
-
-def _replaced(table: Rows, rows: np.ndarray, new: Rows) -> Rows:
-    """A table by ascending id without some rows, with new ones."""
-    stay = np.ones(len(table["id"]), bool)
-    stay[rows] = False
-    both = together([take(table, stay), new])
-    return take(both, np.argsort(both["id"], kind="stable"))
-
-
-def _once(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The first row int64 [m] of each different combination of columns [n], in their order, and which combination each row has,
-    int64 [n]."""
-    order = np.lexsort(columns[::-1])
-    new = np.ones(len(order), bool)
-    if len(order):
-        new[1:] = np.logical_or.reduce([column[order][1:] != column[order][:-1] for column in columns])
-    number = np.empty(len(order), np.int64)
-    number[order] = np.cumsum(new) - 1
-    return order[new], number
 
 
 @dataclass(frozen=True)
@@ -224,11 +210,11 @@ class Merge:
         row, other = np.searchsorted(ids, links["id"]), np.searchsorted(ids, links["other"])
         here = (ids[np.minimum(other, len(ids) - 1)] == links["other"])
         here[here] = group[row[here]] == group[other[here]]
-        once = here & (row < other)
+        inside = here & (row < other)  # each pair has two links
         merging = Merging(clusters)
         merging.join_persons(bodies["person"])
         if self.low < np.inf:
-            merging.descend(Pairs(row[once], other[once], links["average"][once], links["forbidden"][once]), self.low)
+            merging.descend(Pairs(row[inside], other[inside], links["average"][inside], links["forbidden"][inside]), self.low)
         label = merging.label
         gone = label != np.arange(len(ids))
         grown = np.zeros(len(ids), bool)
@@ -237,12 +223,12 @@ class Merge:
         home.send("heads", ids[grown], {"id": ids[grown], "size": clusters.size[grown], "half": clusters.half[grown],
                                         "sum": clusters.sums[grown]})
         changed = np.flatnonzero(gone | grown)
-        its, at = _rows_of(marks, ids[changed])
+        its, at = rows_of(marks, ids[changed])
         head, mark = ids[label[changed[at]]], marks["mark"][its]
-        first, number = _once(head, mark)
+        first, number = once(head, mark)
         count = np.bincount(number, marks["count"][its], len(first)).astype(np.int64)
         home.send("marks", head[first], {"id": head[first], "mark": mark[first], "count": count})
-        its, at = _rows_of(members, ids[changed])
+        its, at = rows_of(members, ids[changed])
         head = ids[label[changed[at]]]
         home.send("members", head, {"id": head, "face": members["face"][its]})
         out = (gone | grown)[row] & ~(here & (label[row] == label[np.where(here, other, 0)]))
@@ -259,7 +245,7 @@ class Settle:
         verdicts, heads = home.came("verdicts"), home.came("heads")
         changed = np.concatenate([verdicts["id"], heads["id"]])
         for name in ("marks", "members"):
-            home.kept[name] = _replaced(home.keeps(name), _rows_of(home.keeps(name), changed)[0], home.came(name))
+            home.kept[name] = replaced(home.keeps(name), rows_of(home.keeps(name), changed)[0], home.came(name))
         clusters, stay = home.keeps("clusters"), np.ones(len(home.keeps("clusters")["id"]), bool)
         stay[np.searchsorted(clusters["id"], changed)] = False
         grown = {"id": heads["id"], "size": heads["size"], "half": heads["half"], "person": np.full(len(heads["id"]), -1)}
@@ -270,7 +256,7 @@ class Settle:
         home.kept["gone"] = take(verdicts, np.argsort(verdicts["id"]))
         home.kept["grown"] = {"id": heads["id"]}
         links = home.keeps("links")
-        its, _ = _rows_of(links, changed)
+        its, _ = rows_of(links, changed)
         home.kept["instead"] = {"id": links["id"][its], "other": links["other"][its]}
         _ask(home, home.came("inherited"))
 
@@ -283,10 +269,10 @@ def _ask(home: Home, asks: Rows) -> None:
 def _send_asks(home: Home, asks: Rows, near: np.ndarray, records: Rows, marks: Rows) -> None:
     """Send asks near ids int64 [n], and once to each home the record of who asks; `records` and `marks` by ascending id."""
     home.send("asks", near, asks)
-    first, _ = _once(asks["id"], home.home_of(near))
+    first, _ = once(asks["id"], home.home_of(near))
     ids, near = asks["id"][first], near[first]
     home.send("records", near, take(records, np.searchsorted(records["id"], ids)))
-    its, at = _rows_of(marks, ids)
+    its, at = rows_of(marks, ids)
     home.send("marks", near[at], take(marks, its))
 
 
@@ -311,12 +297,7 @@ class Answer:
 
 def _records(home: Home) -> tuple[Rows, Rows]:
     """Records and marks that came in, each once, by ascending id."""
-    return _distinct(home.came("records"), "id"), _distinct(home.came("marks"), "id", "mark")
-
-
-def _distinct(rows: Rows, *columns: str) -> Rows:
-    """Each combination of columns once, ascending."""
-    return take(rows, _once(*(rows[name] for name in columns))[0])
+    return distinct(home.came("records"), "id"), distinct(home.came("marks"), "id", "mark")
 
 
 def _look(home: Home, some: np.ndarray | None = None) -> Rows:
@@ -324,11 +305,11 @@ def _look(home: Home, some: np.ndarray | None = None) -> Rows:
     asks = home.came("asks") if some is None else take(home.came("asks"), some)
     if not len(asks["id"]):
         return empty(home.kinds["looked"])
-    clusters, (records, marks), first = home.keeps("clusters"), _records(home), _once(asks["other"], asks["id"])[0]
+    clusters, (records, marks), first = home.keeps("clusters"), _records(home), once(asks["other"], asks["id"])[0]
     ids, others = asks["other"][first], asks["id"][first]
     touched = np.searchsorted(clusters["id"], np.unique(ids))
     ours = {"sum": home.keeps("sums")["sum"][touched], **take(clusters, touched)}
-    mine = take(home.keeps("marks"), _rows_of(home.keeps("marks"), ours["id"])[0])
+    mine = take(home.keeps("marks"), rows_of(home.keeps("marks"), ours["id"])[0])
     own, other = _clusters((ours, mine), (records, marks))
     row, its = np.searchsorted(ours["id"], ids), np.searchsorted(records["id"], others)
     looked = {"id": ids, "other": others, "average": own.average(row, other, its), "forbidden": own.forbidden(row, other, its)}
@@ -341,10 +322,10 @@ def _renew_links(home: Home) -> None:
     """Put what was looked at into the links, and what others have answered."""
     links, new = home.keeps("links"), together([home.keeps("looked"), home.came("replies")])
     gone = together([home.keeps("instead"), {"id": new["id"], "other": new["other"]}])
-    touched, _ = _rows_of(links, np.unique(gone["id"]))
-    _, number = _once(*(np.concatenate([gone[name], links[name][touched]]) for name in ("id", "other")))
+    touched, _ = rows_of(links, np.unique(gone["id"]))
+    _, number = once(*(np.concatenate([gone[name], links[name][touched]]) for name in ("id", "other")))
     stale = np.isin(number[len(gone["id"]):], number[:len(gone["id"])])
-    home.kept["links"] = _replaced(links, touched[stale], _distinct(new, "id", "other"))
+    home.kept["links"] = replaced(links, touched[stale], distinct(new, "id", "other"))
     home.kept.pop("looked", None)
     home.kept.pop("instead", None)
 
@@ -370,20 +351,25 @@ class SendMeans:
     cells: Callable[[], Cells]
 
     def __call__(self, home: Home) -> None:
-        its_cells = self.cells()
-        several = home.keeps("clusters")["size"] > 1
-        clusters, sums = take(home.keeps("clusters"), several), home.keeps("sums")["sum"][several]
-        size = clusters["size"]
-        for rows in chunks(len(size), sums.shape[1]):
-            mean = np.rint(sums[rows] / size[rows, None]).astype(np.int16)
-            half = np.rint(clusters["half"][rows] / size[rows]).astype(np.int64)
-            cells = its_cells.nearest(mean)
-            region = its_cells.region(cells)
-            for one in np.unique(region):
-                its = np.flatnonzero((region == one).any(axis=1))
-                home.send("means", np.full(len(its), one), {
-                    "id": clusters["id"][rows][its], "region": np.full(len(its), one), "half": half[its], "mean": mean[its],
-                    "cells": np.where(region[its] == one, cells[its], -1)})
+        clusters, cells = home.keeps("clusters"), self.cells()
+        several = np.flatnonzero(clusters["size"] > 1)
+        for rows, place, mean in to_regions(cells, clusters["size"], home.keeps("sums")["sum"], several):
+            half = np.rint(clusters["half"][rows] / clusters["size"][rows]).astype(np.int64)
+            home.send("means", place["region"], {**place, "id": clusters["id"][rows], "half": half, "mean": mean})
+
+
+def to_regions(cells: Cells, size: np.ndarray, sums: np.ndarray,
+               some: np.ndarray) -> Iterator[tuple[np.ndarray, Rows, np.ndarray]]:
+    """Where some clusters int64 [n], of `size` [N] and `sums` [N, D], are compared: clusters [m], one for each region that has
+    cells of it; the region and the cells in it, -1 where another region has one; mean vectors int16 [m, D] on the grid."""
+    for part in chunks(len(some), sums.shape[1]):
+        rows = some[part]
+        mean = np.rint(sums[rows] / size[rows, None]).astype(np.int16)
+        found = cells.nearest(mean)
+        region = cells.region(found)
+        pairs = np.unique(np.arange(len(rows))[:, None] * len(cells.heads) + region)
+        at, one = np.divmod(pairs, len(cells.heads))
+        yield rows[at], {"region": one, "cells": np.where(region[at] == one[:, None], found[at], -1)}, mean[at]
 
 
 @dataclass(frozen=True)
@@ -395,12 +381,11 @@ class CompareMeans:
     def __call__(self, home: Home) -> None:
         means = home.came("means")
         for region in np.unique(means["region"]):
-            its = take(means, means["region"] == region)
+            its = take(means, np.flatnonzero(means["region"] == region))
             its = take(its, np.argsort(its["id"]))
             best = BestEdges(len(its["id"]), self.whole, MOST)
-            for cell, rows in by_cell(its["cells"]):
-                if cell >= 0:
-                    compare_cell(best, its["mean"], its["half"], rows)
+            for _, rows in by_cell(its["cells"]):
+                compare_cell(best, its["mean"], its["half"], rows)
             edges = best.edges()
             for ours, theirs in ((edges.first, edges.second), (edges.second, edges.first)):
                 home.send("found", its["id"][ours], {"id": its["id"][ours], "other": its["id"][theirs]})
@@ -413,8 +398,8 @@ class Offer:
         if not home.letters:
             return
         found, links = home.came("found"), home.keeps("links")
-        found = _distinct(found, "id", "other")
-        linked = take(links, _rows_of(links, np.unique(found["id"]))[0])
-        _, number = _once(*(np.concatenate([found[name], linked[name]]) for name in ("id", "other")))
+        found = distinct(found, "id", "other")
+        linked = take(links, rows_of(links, np.unique(found["id"]))[0])
+        _, number = once(*(np.concatenate([found[name], linked[name]]) for name in ("id", "other")))
         new = take(found, ~np.isin(number[:len(found["id"])], number[len(found["id"]):]) & (found["id"] < found["other"]))
         _ask(home, {**new, "former": new["id"]})

@@ -13,14 +13,16 @@ from functools import cached_property
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.embedder import Bounds
 from transforms import digests, levels, progress
 from transforms.blocks import ROW_BITS, Block, from_binary
 from transforms.cells import Cells
 from transforms.compare import Compared, number_of
-from transforms.homes import FOLDER, KEPT, PRESENT, Home, Kind, Mail, Step, TakeSteps, from_table, post
+from transforms.homes import FOLDER, KEPT, PRESENT, Home, Kind, Mail, Rows, Step, TakeSteps, empty, from_table, post, together
 from transforms.known import read_known
+from transforms.linkage import Clustered, all_kinds, all_steps
 from transforms.mates import exclusive_images
 from transforms.parts import Parts
 from transforms.similarity import without
@@ -28,6 +30,8 @@ from transforms.survey import Table, table_part
 
 FACES = 1 << 17
 """Of a home, about: a choice. Their sums, of 512 numbers, take 256 MiB."""
+RESULTS, PEOPLE = "results", "people"
+"""Tables of which homes keep what comes out."""
 
 
 @dataclass(frozen=True)
@@ -54,29 +58,37 @@ class Linking:
     """See `transforms.known`."""
     known: bool
     """Whether anything is said."""
+    merges: bool
+    """Whether people are to be made one."""
     homes: int
 
     @cached_property
     def steps(self) -> list[Step]:
-        return list(levels.steps(self.bounds.join, self.bounds.edge, CellsOf(self.workdir, self.compared.state), self.known))
+        return list(all_steps(self.bounds, CellsOf(self.workdir, self.compared.state), self.known, self.merges))
 
     @cached_property
     def kinds(self) -> dict[str, Kind]:
-        cells = CellsOf(self.workdir, self.compared.state)()
-        return levels.kinds(cells.centres.shape[1], cells)
+        return all_kinds(CellsOf(self.workdir, self.compared.state)())
 
-    def parts(self) -> list[str]:
-        """Names of the parts of linked, one a home."""
-        return [f"{digests.of(self.state, home)}.parquet" for home in range(self.homes)]
+    def part(self, home: int, name: str) -> str:
+        """The part of linked with a table of a home."""
+        return f"{digests.of(self.state, home, name)}.parquet"
 
-    def labels(self, ids: np.ndarray) -> np.ndarray:
-        """The cluster of each face, as the row of one of its faces, int64 [N]; -1 for those who are excluded. `ids`: int64 [N],
-        of all faces by block."""
-        rows = pa.concat_tables([Parts(self.workdir, "linked").read(part) for part in self.parts()])
-        order, label = np.argsort(ids), np.full(len(ids), -1)
-        row = number_of(rows["face"].to_numpy(), self.compared.starts(self.workdir))
-        label[row] = order[np.searchsorted(ids[order], rows["id"].to_numpy())]
-        return label
+    def clustered(self, faces: pa.Table) -> Clustered:
+        """All faces as people. `faces`: see `Compared.faces`."""
+        results, people = self._kept(RESULTS), self._kept(PEOPLE)
+        row = number_of(results["face"], self.compared.starts(self.workdir))
+        return Clustered.of(faces["id"].to_numpy(), row, results, people)
+
+    def _kept(self, name: str) -> Rows:
+        """A table of all homes; one that keeps no row has left no part."""
+        linked = Parts(self.workdir, "linked")
+        parts = sorted({self.part(home, name) for home in range(self.homes)} & linked.existing())
+        return together([empty(self.kinds[name]), *(from_table(linked.read(part), self.kinds[name]) for part in parts)])
+
+
+PERSON, CAMP, MERGE, EXCLUDED = "person", "camp", "merge", "excluded"
+"""What may be said of a face: see `transforms.known.Known`."""
 
 
 class SayWho(beam.DoFn):
@@ -89,17 +101,30 @@ class SayWho(beam.DoFn):
         if not self.linking.known:
             yield ""
             return
-        grid = Parts(workdir, "grid")
-        face_ids = [face for part in self.linking.compared.parts()
-                    for face in grid.read(part, ["face_id"])["face_id"].to_pylist()]
+        face_ids = self.linking.compared.faces(workdir)["face_id"].to_pylist()
         known = read_known(workdir, self.linking.identities, face_ids)
-        said = sorted(known.person.keys() | known.camps.keys() | known.excluded)
+        said = [*((face, PERSON, person) for face, person in known.person.items()),
+                *((face, CAMP, camp) for face, camps in known.camps.items() for camp in camps),
+                *((face, MERGE, merge) for merge, faces in enumerate(known.merged) for face in faces),
+                *((face, EXCLUDED, 0) for face in known.excluded)]
         part = f"{digests.of(self.linking.state, 'said')}.parquet"
-        Parts(workdir, FOLDER).write(part, pa.table({
-            "id": digests.numbers(said), "person": pa.array([known.person.get(face, -1) for face in said], pa.int64()),
-            "camps": pa.array([sorted(known.camps.get(face, ())) for face in said], pa.list_(pa.int64())),
-            "excluded": pa.array([face in known.excluded for face in said], pa.bool_())}))
+        ids = digests.numbers(face for face, _, _ in said)
+        Parts(workdir, FOLDER).write(part, pa.table({"id": ids, "what": pa.array([what for _, what, _ in said], pa.string()),
+                                                     "number": pa.array([number for _, _, number in said], pa.int64())}))
         yield part
+
+
+@dataclass(frozen=True)
+class Said:
+    """What is said of faces, by ids int64 [n], each with a number int64 [n]."""
+
+    rows: pa.Table | None
+
+    def of(self, what: str) -> tuple[np.ndarray, np.ndarray]:
+        if self.rows is None:
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        its = self.rows.filter(pc.equal(self.rows["what"], what))
+        return its["id"].to_numpy(), its["number"].to_numpy()
 
 
 class LayOut(beam.DoFn):
@@ -108,36 +133,39 @@ class LayOut(beam.DoFn):
     def __init__(self, linking: Linking) -> None:
         self.linking = linking
 
-    def process(self, block: Block, said: str) -> Iterator[tuple[int, Mail]]:
-        linking, workdir = self.linking, self.linking.workdir
-        name = block.name(linking.compared.state)
+    def process(self, block: Block, part: str) -> Iterator[tuple[int, Mail]]:
+        linking, workdir, name = self.linking, self.linking.workdir, block.name(self.linking.compared.state)
         rows = Parts(workdir, "grid").read(name, ["id", "image_key", "vector"])
         about, edges = Parts(workdir, "crowding").read(name), Parts(workdir, "edges").read(name)
-        ids = rows["id"].to_numpy()
+        said = Said(Parts(workdir, FOLDER).read(part) if part else None)
+        ids, home = rows["id"].to_numpy(), Home(linking.homes, linking.kinds)
+        excluded, (merged, merge), (known, its_person) = said.of(EXCLUDED)[0], said.of(MERGE), said.of(PERSON)
+        here = np.flatnonzero(~np.isin(ids, excluded))
+        order = np.argsort(ids)
+        person = np.full(len(ids), -1)
+        ours = np.isin(known, ids)
+        person[order[np.searchsorted(ids[order], known[ours])]] = its_person[ours]
+        mean = Table.read(workdir, table_part(linking.compared.state)).mean
+        home.send("newcomers", ids[here], {
+            "id": ids[here], "face": here | block.number << ROW_BITS, "half": about["half"].to_numpy()[here],
+            "person": person[here], "sure": (person[here] >= 0) | np.isin(ids[here], merged),
+            "vector": without(from_binary(rows["vector"]), mean)[here]})
         images = np.unique(rows["image_key"].to_numpy(zero_copy_only=False).astype(str), return_inverse=True)[1]
         images = exclusive_images(images, about["exempt"].to_numpy())
-        person_of, camps_of, excluded = _read_said(workdir, said)
-        person = np.array([person_of.get(face, -1) for face in ids.tolist()], np.int64) if person_of else np.full(len(ids), -1)
-        here = ~np.isin(ids, excluded)
-        home = Home(linking.homes, linking.kinds)
-        mean = Table.read(workdir, table_part(linking.compared.state)).mean
-        number = np.arange(len(ids)) | block.number << ROW_BITS
-        home.send("faces", ids[here], {"id": ids[here], "face": number[here], "half": about["half"].to_numpy()[here],
-                                       "person": person[here], "vector": without(from_binary(rows["vector"]), mean)[here]})
-        seen = np.flatnonzero((images >= 0) & here)
+        seen = here[images[here] >= 0]
         home.send("marks", ids[seen], levels.marks_of_images(ids[seen], images[seen] | block.number << ROW_BITS))
-        in_camps = [(face, camp) for face in ids[here].tolist() for camp in camps_of.get(face, ())]
-        its = np.array(in_camps, np.int64).reshape(-1, 2)
-        home.send("marks", its[:, 0], levels.marks_of_camps(its[:, 0], its[:, 1]))
+        (in_camp, camp), present = said.of(CAMP), ids[here]
+        its = np.isin(in_camp, present)
+        home.send("marks", in_camp[its], levels.marks_of_camps(in_camp[its], camp[its]))
+        its = np.isin(merged, present)
+        home.send("merges", merged[its], {"id": merged[its], "merge": merge[its]})
         face, other, other_ids = (edges[column].to_numpy() for column in ("face", "other", "other_id"))
-        row, mate = face & (1 << ROW_BITS) - 1, other & (1 << ROW_BITS) - 1
+        row = face & (1 << ROW_BITS) - 1
+        apart = _in_one_camp(ids[row], other_ids, in_camp, camp)
         inside = np.flatnonzero(other >> ROW_BITS == block.number)
-        apart = np.zeros(len(face), bool)
-        apart[inside] = (images[row[inside]] == images[mate[inside]]) & (images[row[inside]] >= 0)
-        if camps_of:
-            apart |= np.array([bool(set(camps_of.get(one, ())) & set(camps_of.get(two, ())))
-                               for one, two in zip(ids[row].tolist(), other_ids.tolist(), strict=True)], bool)
-        good = here[row] & ~np.isin(other_ids, excluded)
+        image, mate = images[row[inside]], images[other[inside] & (1 << ROW_BITS) - 1]
+        apart[inside] |= (image == mate) & (image >= 0)
+        good = ~np.isin(ids[row], excluded) & ~np.isin(other_ids, excluded)
         link = {"average": edges["similarity"].to_numpy()[good].astype(np.float64), "forbidden": apart[good]}
         for ends, others in ((ids[row][good], other_ids[good]), (other_ids[good], ids[row][good])):
             home.send("replies", ends, {"id": ends, "other": others, **link})
@@ -145,30 +173,26 @@ class LayOut(beam.DoFn):
         progress.advance("link")
 
 
-def _read_said(workdir: str, part: str) -> tuple[dict[int, int], dict[int, list[int]], np.ndarray]:
-    """Who is which person, and in which camps; and who is nobody, int64 [n]."""
-    if not part:
-        return {}, {}, np.zeros(0, np.int64)
-    rows = Parts(workdir, FOLDER).read(part)
-    ids = rows["id"].to_pylist()
-    camps = {face: its for face, its in zip(ids, rows["camps"].to_pylist(), strict=True) if its}
-    excluded = rows.filter(rows["excluded"])["id"].to_numpy()
-    return dict(zip(ids, rows["person"].to_pylist(), strict=True)), camps, excluded
+def _in_one_camp(first: np.ndarray, second: np.ndarray, ids: np.ndarray, camps: np.ndarray) -> np.ndarray:
+    """bool [E]: faces int64 [E] and [E] have a camp in common, of the camps int64 [n] of ids int64 [n]."""
+    together = np.zeros(len(first), bool)
+    for camp in np.unique(camps):
+        its = ids[camps == camp]
+        together |= np.isin(first, its) & np.isin(second, its)
+    return together
 
 
 class Publish(beam.DoFn):
-    """Write which faces are in the clusters of a home."""
+    """Write what came out, of a home."""
 
     def __init__(self, linking: Linking) -> None:
         self.linking = linking
 
     def process(self, element: tuple[int, Mail]) -> Iterator[str]:
         home, mail = element
-        if (mail.what, mail.name) == (KEPT, "members"):
-            workdir = self.linking.workdir
-            rows = from_table(Parts(workdir, FOLDER).read_batches(mail.part, [mail.batch]), self.linking.kinds["members"])
-            part = self.linking.parts()[home]
-            Parts(workdir, "linked").write(part, pa.table(rows))
+        if mail.what == KEPT and mail.name in (RESULTS, PEOPLE):
+            workdir, part = self.linking.workdir, self.linking.part(home, mail.name)
+            Parts(workdir, "linked").write(part, Parts(workdir, FOLDER).read_batches(mail.part, [mail.batch]))
             yield part
 
 

@@ -1,52 +1,195 @@
-"""Identities as a whole: how many faces each has, how alike they are, and who is most like them."""
+"""What faces and people are to each other in the end, in steps of `transforms.homes`.
+
+    clusters: their sums, to their faces -> how like its mean each face is; who is unlike it belongs to nobody
+    -> those whom a user makes one are one -> how large and how alike people are, and who is most like them"""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import scipy.sparse
+from scipy.sparse.csgraph import connected_components
 
 from schemas.identity import PEOPLE
 from transforms.cells import Cells, best_of_cells
-from transforms.linkage import Sums
-from transforms.similarity import BLOCK, UNIT, directions, products, ranges
+from transforms.homes import Home, Kind, Rows, Step, once, take
+from transforms.levels import Merge, Settle, send_bodies, to_regions
+from transforms.similarity import UNIT, directions, products, squares
+from transforms.stars import chunks
 
 
-def describe(faces: np.ndarray, cells: Cells, similarity: np.ndarray, names: Sequence[str | None],
-             earlier: Sequence[str | None]) -> pa.Table:
-    """The table `PEOPLE`, one row an identity, by name; the same numbers on any machine.
+def kinds(dimensions: int, spill: int) -> dict[str, Kind]:
+    """All tables, of vectors of so many numbers and faces in so many cells."""
+    number, real, flag = np.dtype(np.int64), np.dtype(np.float64), np.dtype(np.bool_)
+    vector = np.dtype((np.int16, dimensions))
+    return {
+        # kept
+        "results": {"id": number, "face": number, "head": number, "similarity": real, "lost": flag},
+        "people": {"id": number, "size": number, "similarity": real, "nearest": number, "value": real},
+        # sent
+        "means_of": {"id": number, "sum": np.dtype((np.int32, dimensions))},
+        "heads_of": {"id": number, "head": number},
+        "unions": {"head": number, "merge": number},
+        "tied": {"id": number, "group": number},
+        "tallies": {"id": number, "face": number, "similarity": real},
+        "lost": {"id": number, "vector": vector},
+        "portraits": {"id": number, "region": number, "cells": np.dtype((np.int64, spill)), "vector": vector},
+        "resemblances": {"id": number, "other": number, "value": real},
+    }
 
-    faces: int16 [N, D], on the grid; cells: where an identity's most similar one is looked for; similarity: float32 [N], each
-    face's to its identity's mean; names: of the N faces' identities, None for an outlier; earlier: what they were called
-    before, None for nothing."""
-    people = sorted({name for name in names if name is not None})
-    number = {name: at for at, name in enumerate(people)}
-    label = np.array([len(people) if name is None else number[name] for name in names], np.int64)
-    rows = np.flatnonzero(label < len(people))
-    whose = label[rows]
-    sums, first, _, _ = Sums.of_clusters(faces, label)
-    middles = np.empty((len(people), faces.shape[1]), np.int16)
-    for some in ranges(len(people), BLOCK):
-        middles[some] = directions(sums.of(first[some]))
 
-    def cosine(some: np.ndarray, others: np.ndarray) -> np.ndarray:
-        found = products(middles[some], middles[others])
-        found[some[:, None] == others[None, :]] = -np.inf
-        return found
+def steps(cells: Callable[[], Cells], outlier: float, merges: bool) -> Iterator[Step]:
+    """`outlier`: the least cosine of a face to the mean of those it was put together with. `merges`: whether a user makes some
+    people one."""
+    yield from (Tell(), Judge(outlier))
+    if merges:
+        yield from (NameMerges(), Tie(), GatherTied(), Merge(np.inf), Settle(), Tell(), Judge(outlier))
+    yield from (Tally(), Portray(cells), ComparePortraits(), Resemble())
 
-    theirs = cells.nearest(middles)
-    nearest = best_of_cells(theirs, theirs, cosine)
-    count = np.bincount(whose, minlength=len(people))
-    mean = np.bincount(whose, similarity[rows].astype(np.float64), minlength=len(people)) / np.maximum(count, 1)
-    before: list[Counter[str]] = [Counter() for _ in people]
-    for person, row in zip(whose.tolist(), rows.tolist(), strict=True):
-        if (old := earlier[row]) is not None:
-            before[person][old] += 1
-    known = nearest.column >= 0  # nobody is most like the only one
+
+class Tell:
+    """A cluster tells its faces whose they are."""
+
+    def __call__(self, home: Home) -> None:
+        clusters, sums, members = home.keeps("clusters"), home.keeps("sums"), home.keeps("members")
+        home.send("heads_of", members["face"], {"id": members["face"], "head": members["id"]})
+        first, _ = once(members["id"], home.home_of(members["face"]))
+        ids = members["id"][first]
+        home.send("means_of", members["face"][first], {"id": ids, **take(sums, np.searchsorted(clusters["id"], ids))})
+
+
+@dataclass(frozen=True)
+class Judge:
+    """How like its mean each face is. Who was once found to be unlike it is nobody's, unless it is known who that is."""
+
+    outlier: float
+
+    def __call__(self, home: Home) -> None:
+        faces, told, means = home.keeps("faces"), home.came("heads_of"), home.came("means_of")
+        head = told["head"][np.argsort(told["id"])]  # each face is told once, and all are
+        means = take(means, np.argsort(means["id"]))
+        whose = np.searchsorted(means["id"], head)
+        length = np.maximum(np.sqrt(squares(means["sum"])), 1.0)
+        vectors = home.keeps("vectors")["vector"]
+        dots = np.empty(len(head))
+        for rows in chunks(*vectors.shape):
+            dots[rows] = np.einsum("nd,nd->n", vectors[rows], means["sum"][whose[rows]], dtype=np.float64)
+        similarity = dots / np.maximum(np.sqrt(squares(vectors)), 1.0) / length[whose]  # 0 where faces cancel out
+        before = home.kept.get("results")
+        lost = (similarity < self.outlier) & ~faces["sure"] if before is None else before["lost"]
+        home.kept["results"] = {"id": faces["id"], "face": faces["face"], "head": head, "similarity": similarity, "lost": lost}
+
+
+class NameMerges:
+    """Faces whose people a user makes one tell one home whose they are: of such faces there are few."""
+
+    def __call__(self, home: Home) -> None:
+        merges, results = home.keeps("merges"), home.keeps("results")
+        head = results["head"][np.searchsorted(results["id"], merges["id"])]
+        home.send("unions", np.zeros_like(head), {"head": head, "merge": merges["merge"]})
+
+
+class Tie:
+    """Who is made one by a chain of merges is one."""
+
+    def __call__(self, home: Home) -> None:
+        if home.letters:
+            unions = home.came("unions")
+            (heads, head), (_, merge) = (np.unique(unions[name], return_inverse=True) for name in ("head", "merge"))
+            shape = (len(heads) + merge.max() + 1,) * 2
+            links = scipy.sparse.coo_matrix((np.ones(len(head)), (head, len(heads) + merge)), shape)
+            one = connected_components(links, directed=False)[1][:len(heads)]
+            first, number = once(one)  # heads ascend
+            home.send("tied", heads, {"id": heads, "group": heads[first][number]})
+
+
+class GatherTied:
+    """They come together."""
+
+    def __call__(self, home: Home) -> None:
+        tied = home.came("tied")
+        send_bodies(home, take(tied, np.argsort(tied["id"])), one=True)
+
+
+class Tally:
+    """Faces tell their cluster how like it they are; who is nobody's leaves it."""
+
+    def __call__(self, home: Home) -> None:
+        results = home.keeps("results")
+        stays, lost = np.flatnonzero(~results["lost"]), np.flatnonzero(results["lost"])
+        home.send("tallies", results["head"][stays], {"id": results["head"][stays], "face": results["id"][stays],
+                                                      "similarity": results["similarity"][stays]})
+        home.send("lost", results["head"][lost], {"id": results["head"][lost],
+                                                  "vector": home.keeps("vectors")["vector"][lost]})
+
+
+@dataclass(frozen=True)
+class Portray:
+    """How many faces each person has, and how alike; the direction of their mean, to the regions of its cells."""
+
+    cells: Callable[[], Cells]
+
+    def __call__(self, home: Home) -> None:
+        tallies, lost, clusters = home.came("tallies"), home.came("lost"), home.keeps("clusters")
+        tallies = take(tallies, np.lexsort((tallies["face"], tallies["id"])))
+        sums = home.keeps("sums")["sum"].copy()
+        np.subtract.at(sums, np.searchsorted(clusters["id"], lost["id"]), lost["vector"])
+        ids, whose, size = np.unique(tallies["id"], return_inverse=True, return_counts=True)
+        row = np.searchsorted(clusters["id"], ids)
+        similarity = np.bincount(whose, tallies["similarity"], len(ids)) / size
+        home.kept["people"] = {"id": ids, "size": size, "similarity": similarity, "nearest": np.full(len(ids), -1),
+                               "value": np.zeros(len(ids))}
+        middle = np.empty((len(ids), sums.shape[1]), np.int16)
+        for some in chunks(*middle.shape):
+            middle[some] = directions(sums[row[some]])
+        for rows, place, vector in to_regions(self.cells(), np.ones(len(ids)), middle, np.arange(len(ids))):
+            home.send("portraits", place["region"], {**place, "id": ids[rows], "vector": vector})
+
+
+class ComparePortraits:
+    """In each region, who is most like each person."""
+
+    def __call__(self, home: Home) -> None:
+        portraits = home.came("portraits")
+        for region in np.unique(portraits["region"]):
+            its = take(portraits, np.flatnonzero(portraits["region"] == region))
+            its = take(its, np.argsort(its["id"]))
+
+            def cosine(some: np.ndarray, others: np.ndarray, vectors: np.ndarray = its["vector"]) -> np.ndarray:
+                found = products(vectors[some], vectors[others])
+                found[some[:, None] == others[None, :]] = -np.inf
+                return found
+
+            best = best_of_cells(its["cells"], its["cells"], cosine)
+            known = np.flatnonzero(best.column >= 0)
+            home.send("resemblances", its["id"][known], {"id": its["id"][known], "other": its["id"][best.column[known]],
+                                                         "value": best.value[known]})
+
+
+class Resemble:
+    """Of those who are most like a person in some region, the most like; nobody is most like the only one."""
+
+    def __call__(self, home: Home) -> None:
+        found, people = home.came("resemblances"), home.keeps("people")
+        found = take(found, np.lexsort((found["other"], -found["value"], found["id"])))
+        best = take(found, once(found["id"])[0])
+        row = np.searchsorted(people["id"], best["id"])
+        nearest, value = people["nearest"].copy(), people["value"].copy()
+        nearest[row], value[row] = best["other"], best["value"]
+        home.kept["people"] = {**people, "nearest": nearest, "value": value}
+
+
+def describe(people: Rows, names: Sequence[str], before: Sequence[Counter[str]]) -> pa.Table:
+    """The table `PEOPLE`, one row an identity, by name.
+
+    people: of `linkage.Clustered`; names: of each; before: what its faces were called before."""
+    known = people["nearest"] >= 0
     return pa.table({
-        "identity": people, "faces": count, "spread": 1 - mean,
-        "nearest": [people[at] if at >= 0 else None for at in nearest.column],
-        "nearest_similarity": pa.array(np.where(known, nearest.value / UNIT, 0), mask=~known),
-        "earlier": [min(counts, key=lambda name: (-counts[name], name), default=None)
-                    for counts in before]}, schema=PEOPLE)
+        "identity": list(names), "faces": people["size"], "spread": 1 - people["similarity"],
+        "nearest": [names[at] if at >= 0 else None for at in people["nearest"].tolist()],
+        "nearest_similarity": pa.array(people["value"] / UNIT, mask=~known),
+        "earlier": [min(its, key=lambda name: (-its[name], name), default=None) for its in before],
+    }, schema=PEOPLE).sort_by("identity")
