@@ -121,3 +121,13 @@ def test_some_rows_are_those_of_the_whole_part(rows, row_group, data):
     parts.write("a.parquet", table, row_group)
     wanted = data.draw(st.lists(st.integers(0, rows - 1), min_size=1, max_size=20))
     assert parts.read_rows("a.parquet", wanted) == table.take(wanted)
+
+
+@pytest.mark.parametrize("where", ["local", "memory"])
+def test_batches_are_read_alone_and_stay_when_the_part_is_gone(tmp_path, where):
+    parts = Parts(str(tmp_path) if where == "local" else "memory://batches", "homes")
+    tables = [pa.table({"number": [3 * batch, 3 * batch + 1], "text": ["a", "b" * batch]}) for batch in range(4)]
+    parts.write_batches("a.arrow", tables)
+    read = parts.read_batches("a.arrow", [2, 0])
+    parts.discard()
+    assert read == pa.concat_tables([tables[2], tables[0]])
