@@ -17,9 +17,10 @@ from tests.builders import make_workdir, party
 from tests.test_linkage import BOUNDS, crowd, graph
 from transforms import blocks, linkage
 from transforms.cluster import ClusterOptions
-from transforms.homes import FOLDER, Home, Kind, Rows, take, together
+from transforms.homes import FOLDER, Home
 from transforms.linkage import cluster_faces
 from transforms.parts import Parts
+from transforms.rows import Kind, Rows, take, together
 
 
 def in_homes(count: int):

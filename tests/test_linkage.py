@@ -18,10 +18,11 @@ from schemas.embedder import Bounds, Embedder
 from transforms import adoption, cells, digests, face_models, levels, similarity, stars
 from transforms.cells import Cells
 from transforms.cluster import clustered, graph_of, identify
-from transforms.homes import Rows, Step, run_here
+from transforms.homes import Step, run_here
 from transforms.known import Known
 from transforms.linkage import Graph, all_kinds, cluster_faces, letters, numbered
 from transforms.mates import exclusive_images, same_person_twice
+from transforms.rows import Rows
 from transforms.scoring import bcubed
 from transforms.similarity import UNIT, Edges, on_grid, strong_edges
 from transforms.stars import Merging

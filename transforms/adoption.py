@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from transforms.cells import Cells, best_of_cells
-from transforms.homes import Home, Kind, Rows, Step, once, rows_of, take, together
+from transforms.homes import Home, Step
 from transforms.levels import Settle, to_regions
+from transforms.rows import Kind, Rows, once, rows_of, take, together
 from transforms.similarity import UNIT
 
 ADOPTERS = 4

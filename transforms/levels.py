@@ -18,7 +18,8 @@ import numpy as np
 import scipy.sparse
 
 from transforms.cells import Cells, by_cell, compare_cell
-from transforms.homes import Home, Kind, Rows, Step, distinct, empty, once, replaced, rows_of, take, together
+from transforms.homes import Home, Step
+from transforms.rows import Kind, Rows, distinct, empty, once, replaced, rows_of, take, together
 from transforms.similarity import MOST, UNIT, BestEdges
 from transforms.stars import Clusters, Merging, Pairs, chunks
 

@@ -20,11 +20,12 @@ from transforms import digests, levels, progress
 from transforms.blocks import ROW_BITS, Block, from_binary
 from transforms.cells import Cells
 from transforms.compare import Compared, number_of
-from transforms.homes import FOLDER, KEPT, PRESENT, Home, Kind, Mail, Rows, Step, TakeSteps, empty, from_table, post, together
+from transforms.homes import FOLDER, KEPT, PRESENT, Home, Mail, Step, TakeSteps, post
 from transforms.known import read_known
 from transforms.linkage import Clustered, all_kinds, all_steps
 from transforms.mates import exclusive_images
 from transforms.parts import Parts
+from transforms.rows import Kind, Rows, empty, from_table, together
 from transforms.similarity import without
 from transforms.survey import Table, table_part
 

@@ -22,8 +22,9 @@ import scipy.sparse
 from schemas.embedder import Bounds
 from transforms import adoption, digests, levels, people
 from transforms.cells import Cells, neighbours
-from transforms.homes import Kind, Rows, Step, run_here, take, together
+from transforms.homes import Step, run_here
 from transforms.mates import exclusive_images, same_person_twice
+from transforms.rows import Kind, Rows, take, together
 from transforms.similarity import (
     COHORT,
     MOST,

@@ -15,8 +15,9 @@ from scipy.sparse.csgraph import connected_components
 
 from schemas.identity import PEOPLE
 from transforms.cells import Cells, best_of_cells
-from transforms.homes import Home, Kind, Rows, Step, once, take
+from transforms.homes import Home, Step
 from transforms.levels import Merge, Settle, send_bodies, to_regions
+from transforms.rows import Kind, Rows, once, take
 from transforms.similarity import UNIT, directions, products, squares
 from transforms.stars import chunks
 

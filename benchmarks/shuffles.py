@@ -1,0 +1,131 @@
+"""What the shuffles of `cluster` move, and what that comes to for a hundred million faces.
+
+    python -m benchmarks.shuffles [--sets 250000x128 1000000x128] [--seed 3] [--faces 100000000] [--keep FOLDER]
+
+Runs the stage on two generated sets (`benchmarks.identities`), one after the other, and counts for each kind of element
+function what it gives on (elements), what it leaves in parts (bytes) and how much processor time it takes. A power of the
+number of faces through the two measurements says what another number comes to. Vectors and edges lie in parts; an element is
+a name of one, some hundred bytes. The smaller set must have several homes, of `link.FACES` each."""
+from __future__ import annotations
+
+import argparse
+import math
+import os
+
+os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"  # before numpy: a thread's time is all that it takes
+
+import functools
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+
+from benchmarks.identities import FaceSet, make, place
+from pipeline import stages
+from pipeline.stages import RunOptions
+from transforms import cluster, compare, homes, link, parts, survey
+from transforms.cluster import ClusterOptions
+
+MEASURED: list[type[beam.DoFn]] = [
+    survey.KeyImages, survey.FindCopies, survey.SurveyBlock, survey.MakeTable, compare.PlaceBlock, compare.CompareRegion,
+    compare.BestOfBlock, link.SayWho, link.LayOut, homes.TakeStep, link.Publish, cluster.ClusterFaces]
+
+
+@dataclass
+class Moved:
+    elements: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+
+
+class Meter:
+    """Counts what element functions move, by name; those of `TakeStep` by the step."""
+
+    def __init__(self) -> None:
+        self.moved: dict[str, Moved] = {}
+        self.here = threading.local()
+        self.lock = threading.Lock()
+
+    def __enter__(self) -> Meter:
+        self.before: list[tuple[Any, str, Any]] = []
+        for kind in MEASURED:
+            self._replace(kind, "process", self._measured(kind.process))
+        self._replace(parts, "put", self._counted(parts.put))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for owner, name, original in self.before:
+            setattr(owner, name, original)
+
+    def _replace(self, owner: Any, name: str, new: Any) -> None:
+        self.before.append((owner, name, getattr(owner, name)))
+        setattr(owner, name, new)
+
+    def _measured(self, process: Any) -> Any:
+        @functools.wraps(process)
+        def measured(function: beam.DoFn, *element: Any) -> Iterator[Any]:
+            self.here.bytes, start = 0, time.thread_time()
+            given = list(process(function, *element))
+            seconds = time.thread_time() - start
+            name = type(function.step if isinstance(function, homes.TakeStep) else function).__name__
+            with self.lock:
+                moved = self.moved.setdefault(name, Moved())
+                moved.elements, moved.bytes = moved.elements + len(given), moved.bytes + self.here.bytes
+                moved.seconds += seconds
+            yield from given
+        return measured
+
+    def _counted(self, put: Any) -> Any:
+        def counted(url: str, data: Any) -> None:
+            self.here.bytes = getattr(self.here, "bytes", 0) + len(memoryview(data))
+            put(url, data)
+        return counted
+
+
+def measure(faces: FaceSet, seed: int, keep: Path | None) -> dict[str, Moved]:
+    with place(keep, f"{faces}-{seed}") as workdir:
+        make(faces, seed, workdir)
+        for folder in ("grid", "crowding", "edges", "identities", "people"):
+            shutil.rmtree(workdir / folder, ignore_errors=True)
+        with Meter() as meter:
+            stages.cluster(str(workdir), ClusterOptions(), RunOptions())
+        return meter.moved
+
+
+def power(small: float, large: float, ratio: float, farther: float) -> float:
+    """What follows `large` by the same power of the number of faces: sets grew by `ratio`, and are to grow by `farther`."""
+    if small <= 0 or large <= 0:
+        return large
+    return large * farther ** (math.log(large / small) / math.log(ratio))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--sets", type=FaceSet.of, nargs=2, default=[FaceSet(250_000, 128), FaceSet(1_000_000, 128)],
+                        metavar="FACESxDIMENSIONS", help="the smaller one first; default: 250000x128 1000000x128")
+    parser.add_argument("--seed", type=int, default=3, help="default: 3")
+    parser.add_argument("--faces", type=int, default=10**8, help="default: 100000000")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="of generated sets, to be used again; default: none")
+    values = parser.parse_args()
+    small, large = (measure(faces, values.seed, values.keep) for faces in values.sets)
+    ratio = values.sets[1].faces / values.sets[0].faces
+    farther = values.faces / values.sets[1].faces
+    print(f"| by | elements | MB | seconds | elements, {values.faces} faces | GB | core hours |", "|---" * 7 + "|", sep="\n")
+    total = Moved()
+    for name in large:
+        one, other = small.get(name, Moved()), large[name]
+        elements, size, seconds = (power(getattr(one, what), getattr(other, what), ratio, farther)
+                                   for what in ("elements", "bytes", "seconds"))
+        print(f"| {name} | {one.elements}, {other.elements} | {one.bytes / 1e6:.0f}, {other.bytes / 1e6:.0f} "
+              f"| {one.seconds:.0f}, {other.seconds:.0f} | {elements:.2g} | {size / 1e9:.0f} | {seconds / 3600:.1f} |")
+        total = Moved(total.elements + round(elements), total.bytes + round(size), total.seconds + seconds)
+    print(f"| all | | | | {total.elements:.2g} | {total.bytes / 1e9:.0f} | {total.seconds / 3600:.0f} |")
+
+
+if __name__ == "__main__":
+    main()
