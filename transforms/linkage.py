@@ -40,6 +40,10 @@ from transforms.similarity import (
 FEW = 30
 """Faces below which there is no cohort worth the name (design): plain average linkage. On random 12 pictures of
 faces/dev it has a BCubed F of 0.99 and a pairwise precision of 0.96, scaling 0.98 and 0.83."""
+HALF_WAY = 0.5
+"""Of the way from `join` to `edge`: from there on clusters of several faces are compared without an edge, for a mean is surer.
+Beside all of the way F grows by 0 to 0.0007 on five sets of 20 and 100 thousand generated faces, seeds 3 to 5, that of
+look-alikes by 0 to 0.004; a quarter costs precision (0.970 for 0.973 at 100 thousand of 128 numbers)."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,7 @@ def cluster_faces(graph: Graph, bounds: Bounds, persons: np.ndarray, camps: scip
 def all_steps(bounds: Bounds, cells: Callable[[], Cells], known: bool, merges: bool) -> Iterator[Step]:
     """From faces and edges to people. `known`: whether it is known of some faces whose they are; `merges`: whether some people
     are to be made one."""
-    yield from levels.steps(bounds.join, bounds.edge, cells, known)
+    yield from levels.steps(bounds.join, bounds.join + HALF_WAY * (bounds.edge - bounds.join), cells, known)
     yield from adoption.steps(cells, bounds.adopt, bounds.join)
     yield from people.steps(cells, bounds.outlier, merges)
 
