@@ -39,6 +39,12 @@ def _subclasses(kind: type[PipelineOptions]) -> list[type[PipelineOptions]]:
             for one in (sub, *_subclasses(sub)) if "_add_argparse_args" in one.__dict__]
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not so what Beam's RunInference says of this machine wherever torch is missing (apache_beam.ml.inference.base, 2.77: it
+    imports `resource` together with a module that needs torch)."""
+    return not record.getMessage().startswith("Resource module is not available")
+
+
 def run(build: Callable[[beam.Pipeline], object], runner: str, beam_args: Sequence[str]) -> None:
     """Build a pipeline and run it to its end.
 
@@ -53,6 +59,7 @@ def run(build: Callable[[beam.Pipeline], object], runner: str, beam_args: Sequen
     build(pipeline)
     if runner in LOCAL:  # it logs every failure several times, some after the end; it is raised once, below
         logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+        logging.getLogger().addFilter(_is_news)
     try:
         pipeline.run().wait_until_finish()
     except (RuntimeError, OSError) as error:

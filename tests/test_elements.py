@@ -1,6 +1,7 @@
 """Elements of a pipeline, however many, arrive once each."""
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import apache_beam as beam
@@ -37,3 +38,12 @@ def test_what_a_stopped_run_left_is_removed(tmp_path):
     (tmp_path / FOLDER / "old").write_bytes(b"")
     with elements(str(tmp_path), MANY):
         assert not Path(tmp_path, FOLDER, "old").exists()
+
+
+def test_what_beam_says_of_this_machine_is_no_news(caplog):
+    def say(_):
+        logging.warning("Resource module is not available for current platform, memory usage cannot be fetched.")
+        logging.warning("a picture is odd")
+
+    beam_runner.run(lambda pipeline: pipeline | beam.Create([1]) | beam.Map(say), "DirectRunner", ())
+    assert "a picture is odd" in caplog.text and "Resource module" not in caplog.text
