@@ -10,6 +10,7 @@ from schemas.embedder import Embedder
 from transforms import digests
 from transforms.cells import WHOLE
 from transforms.parts import Parts
+from transforms.rows import from_column
 
 BLOCK_BYTES = 32 << 20
 """Of parts of faces that a worker reads at once: some 15 thousand faces of 512 numbers."""
@@ -51,15 +52,6 @@ def blocks(workdir: str) -> tuple[Block, ...]:
     return tuple(Block(number, tuple(parts)) for number, parts in enumerate(groups))
 
 
-def as_binary(grid: np.ndarray) -> pa.Array:
-    """Rows int16 [N, D] as an Arrow column."""
-    data = pa.py_buffer(np.ascontiguousarray(grid))
-    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(2 * grid.shape[1]), len(grid), [None, data])
-
-
 def from_binary(column: pa.ChunkedArray) -> np.ndarray:
-    """Rows int16 [N, D] of such a column."""
-    width = column.type.byte_width
-    whole = [np.frombuffer(chunk.buffers()[1], np.int16, len(chunk) * width // 2, chunk.offset * width)
-             for chunk in column.chunks if len(chunk)]
-    return np.concatenate([np.zeros(0, np.int16), *whole]).reshape(-1, width // 2)
+    """Vectors int16 [N, D], as `rows.as_column` left them."""
+    return from_column(column, np.dtype((np.int16, column.type.byte_width // 2)))

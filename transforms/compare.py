@@ -20,11 +20,12 @@ import pyarrow as pa
 from schemas.embedder import Bounds
 from schemas.table import vectors
 from transforms import digests, progress
-from transforms.blocks import ROW_BITS, Block, as_binary, blocks, from_binary
+from transforms.blocks import ROW_BITS, Block, blocks, from_binary
 from transforms.cells import by_cell, compare_cell
 from transforms.linkage import Graph
 from transforms.mates import exclusive_images, same_person_twice
 from transforms.parts import Parts, state_of
+from transforms.rows import as_column
 from transforms.similarity import MOST, UNIT, BestEdges, Edges, best_of_each, without
 from transforms.survey import Table, table_part
 
@@ -59,7 +60,7 @@ class PlaceBlock(beam.DoFn):
             its = np.flatnonzero((region == one).any(axis=1))
             inside = np.where(region[its] == one, cells[its], -1)
             tables.append(pa.table({
-                "face": its | block.number << ROW_BITS, "id": ids[its], "half": half[its], "vector": as_binary(faces[its]),
+                "face": its | block.number << ROW_BITS, "id": ids[its], "half": half[its], "vector": as_column(faces[its]),
                 "cells": pa.FixedSizeListArray.from_arrays(pa.array(inside.ravel()), cells.shape[1])}))
         Parts(self.workdir, "placed").write_batches(placed, tables)
         for number, one in enumerate(regions.tolist()):

@@ -41,7 +41,8 @@ class Home:
         return self.kept[name] if name in self.kept else empty(self.kinds[name])
 
     def home_of(self, ids: np.ndarray) -> np.ndarray:
-        """The homes int64 [n] of ids int64 [n], which are digests: no home keeps many more than others."""
+        """The homes int64 [n] of ids int64 [n]: digests, so that no home keeps many more rows than others, or numbers from 0 of
+        regions and persons, which are dealt out in turn."""
         return ids % self.homes
 
     def send(self, name: str, near: np.ndarray, rows: Rows) -> None:

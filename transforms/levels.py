@@ -24,8 +24,8 @@ from transforms.similarity import MOST, UNIT, BestEdges
 from transforms.stars import Clusters, Merging, Pairs, chunks
 
 WIDTH = 0.1
-"""Of a level, as a cosine. On 20 thousand generated faces of 128 numbers, seed 3, F is 0.961 with half as much, 0.959 with
-twice."""
+"""Of a level, as a cosine. On 20 thousand generated faces, seed 3, F is 0.961 with 128 numbers and 0.991 with 512; with half as
+much 0.962 and 0.990, with twice 0.961 and 0.991."""
 HOPS = 3
 """From the least id of a group to its farthest cluster. On 20 thousand generated faces of 128 numbers, seed 3, F is 0.955 with
 1, 0.960 with 2, 0.961 with 3 and 4; on 100 thousand 0.956 and 0.957 with 3 to 20."""

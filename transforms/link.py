@@ -1,9 +1,9 @@
 """Put faces together that are one person, where there are too many to do so in one process.
 
-Takes blocks whose faces were compared (`transforms.compare`) · Gives names of parts of linked, one a home · Rejects nobody
+Takes blocks whose faces were compared (`transforms.compare`) · Gives names of parts of linked, two a home · Rejects nobody
 
-    what is said beforehand; blocks: faces and edges, to their homes -> steps of `transforms.levels` -> which faces are in
-    which cluster"""
+    what is said beforehand; blocks: faces and edges, to their homes -> steps of `transforms.linkage` -> whose each face is,
+    and what people there are"""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -176,11 +176,11 @@ class LayOut(beam.DoFn):
 
 def _in_one_camp(first: np.ndarray, second: np.ndarray, ids: np.ndarray, camps: np.ndarray) -> np.ndarray:
     """bool [E]: faces int64 [E] and [E] have a camp in common, of the camps int64 [n] of ids int64 [n]."""
-    together = np.zeros(len(first), bool)
+    both = np.zeros(len(first), bool)
     for camp in np.unique(camps):
         its = ids[camps == camp]
-        together |= np.isin(first, its) & np.isin(second, its)
-    return together
+        both |= np.isin(first, its) & np.isin(second, its)
+    return both
 
 
 class Publish(beam.DoFn):

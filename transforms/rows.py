@@ -62,21 +62,23 @@ def distinct(rows: Rows, *columns: str) -> Rows:
 
 
 def to_table(rows: Rows) -> pa.Table:
-    return pa.table({name: _flat(column) for name, column in rows.items()})
+    return pa.table({name: as_column(column) for name, column in rows.items()})
 
 
-def _flat(column: np.ndarray) -> pa.Array:
+def as_column(column: np.ndarray) -> pa.Array:
+    """As Arrow holds it: vectors as bytes."""
     if column.ndim == 1:
         return pa.array(column)
     data = np.ascontiguousarray(column)
-    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(data.strides[0]), len(data), [None, pa.py_buffer(data)])
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(data.itemsize * data.shape[1]), len(data), [None, pa.py_buffer(data)])
 
 
 def from_table(table: pa.Table, kind: Kind) -> Rows:
-    return {name: _column(table[name], dtype) for name, dtype in kind.items()}
+    return {name: from_column(table[name], dtype) for name, dtype in kind.items()}
 
 
-def _column(column: pa.ChunkedArray, dtype: np.dtype[Any]) -> np.ndarray:
+def from_column(column: pa.ChunkedArray, dtype: np.dtype[Any]) -> np.ndarray:
+    """What `as_column` was given, of the dtype of a row."""
     if not dtype.shape:
         return column.to_numpy()
     chunks = [np.frombuffer(chunk.buffers()[1], dtype, len(chunk), chunk.offset * dtype.itemsize) for chunk in column.chunks]

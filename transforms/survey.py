@@ -18,10 +18,11 @@ import pyarrow as pa
 from schemas.embedder import Bounds
 from schemas.table import vectors
 from transforms import digests, progress
-from transforms.blocks import ROW_BITS, Block, as_binary, from_binary
+from transforms.blocks import ROW_BITS, Block, from_binary
 from transforms.cells import Cells, are_centres, spill_of
 from transforms.mates import exclusive_images
 from transforms.parts import Parts
+from transforms.rows import as_column
 from transforms.similarity import COHORT, Cohort, Mean, on_grid, without
 
 BUCKETS = 256
@@ -115,7 +116,7 @@ class SurveyBlock(beam.DoFn):
                 table = table.filter(pa.array([(number, key) not in copies for key in keys], pa.bool_()))
             tables.append(pa.table({"face_id": table["face_id"], "image_key": table["image_key"],
                                     "part": pa.array([number] * len(table), pa.int32()),
-                                    "vector": as_binary(on_grid(vectors(table["embedding"])).astype(np.int16))}))
+                                    "vector": as_column(on_grid(vectors(table["embedding"])).astype(np.int16))}))
         rows = pa.concat_tables(tables)
         if len(rows) >= 1 << ROW_BITS:
             raise ValueError(f"{block.parts[0]} and {len(block.parts) - 1} more hold {len(rows)} faces")
@@ -124,7 +125,7 @@ class SurveyBlock(beam.DoFn):
         Parts(self.workdir, "grid").write(block.name(self.state), rows)
         centres = np.flatnonzero(are_centres(ids))
         Parts(self.workdir, "centres").write(block.name(self.state), pa.table(
-            {"id": ids[centres], "vector": as_binary(grid[centres])}))
+            {"id": ids[centres], "vector": as_column(grid[centres])}))
         drawn = np.argsort(ids)[:COHORT]
         yield Survey(Mean.of(grid, exclusive_images(np.unique(keys, return_inverse=True)[1], np.zeros(len(keys), bool))),
                      ids[drawn], grid[drawn], keys[drawn])
