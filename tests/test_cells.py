@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transforms import cells, digests, similarity
-from transforms.cells import Cells, are_centres, best_of_cells, by_cell, neighbours
+from transforms.cells import Cells, are_drawn, best_of_cells, by_cell, neighbours
 from transforms.similarity import UNIT, on_grid, products
 
 
@@ -90,8 +90,8 @@ def test_a_cell_that_is_too_large_is_split_and_neighbours_still_meet(monkeypatch
     faces = on_grid(people / np.linalg.norm(people, axis=1, keepdims=True)).astype(np.int16)
     compared = []
     compare = similarity.BestEdges.compare
-    monkeypatch.setattr(similarity.BestEdges, "compare", lambda self, faces, half, rows, fresh: (
-        compared.append(len(rows)), compare(self, faces, half, rows, fresh))[1])
+    monkeypatch.setattr(similarity.BestEdges, "compare", lambda self, faces, half, rows: (
+        compared.append(len(rows)), compare(self, faces, half, rows))[1])
     edges = neighbours(Cells.one(32), faces, np.zeros(600, np.int64), 0.7, 16)
     assert 100 > max(compared) > 1
     same = (edges.first // 4 == edges.second // 4).sum()
@@ -114,9 +114,29 @@ def test_the_best_two_are_those_of_all_that_share_a_cell(ours, theirs, seed, num
         assert best.second[row] == (-shared[1][0] if len(shared) > 1 else -np.inf)
 
 
-def test_centres_are_a_fixed_share_of_all_faces():
+def test_a_sample_is_a_share_of_all_faces_and_no_more_than_cells_need():
     ids = digests.numbers(f"{number:032x}:0" for number in range(200_000))
-    many, few = (are_centres(ids, spill) for spill in (cells.SPILL, cells.SPILL_OF_MANY))
-    assert sum(many) == pytest.approx(200_000 * cells.SPILL / cells.CELL, rel=0.1)
-    assert sum(few) == pytest.approx(200_000 * cells.SPILL_OF_MANY / cells.CELL, rel=0.1)
-    assert many[few].all()
+    some, fewer = are_drawn(ids), are_drawn(ids, 10 * cells.CENTRES * cells.CELL // cells.SPILL)
+    assert sum(some) == pytest.approx(200_000 * cells.SAMPLE * cells.SPILL / cells.CELL, rel=0.1)
+    assert sum(fewer) == pytest.approx(sum(some) / 10, rel=0.1)
+    assert some[fewer].all() and are_drawn(ids, 1000).tolist() == some.tolist()
+
+
+def test_cells_around_middles_hold_more_of_ones_own_than_those_around_faces():
+    random = np.random.default_rng(3)
+    people = np.repeat(random.standard_normal((300, 64)), 10, axis=0) + 1.4 * random.standard_normal((3000, 64))
+    faces = on_grid(people / np.linalg.norm(people, axis=1, keepdims=True)).astype(np.int16)
+    order, half = random.permutation(3000), np.zeros(3000, np.int64)
+
+    def together(table: Cells) -> float:
+        """Share of pairs of one person that share a cell."""
+        found = table.nearest(faces).reshape(300, 10, -1)
+        return float((found[:, :, None, :, None] == found[:, None, :, None, :]).any((3, 4)).mean())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cells, "CELL", 100)
+        patch.setattr(cells, "SPILL", 4)
+        drawn = order[:1000]
+        middles = Cells.around_middles(faces[drawn], half[drawn], 3000, lambda some: np.zeros(len(some), np.int64))
+        plain = Cells.around(faces[drawn[:len(middles)]].astype(np.float32), half[:len(middles)], 4)
+    assert len(middles) == 120 and together(middles) > together(plain) + 0.05

@@ -1,8 +1,9 @@
 """Which faces are worth comparing, where there are too many to compare all with all.
 
-A cell is a face drawn by hash order and those who have it among the most similar of all that were drawn; each face is in
-several of them, so that two neighbours share one though a border runs between them. Faces that are drawn are as dense as
-faces are: a person with a tenth of all pictures has a tenth of the cells, and none of them grows with him."""
+A cell is a centre and those who have it among the most similar of all centres; each face is in several of them, so that two
+neighbours share one though a border runs between them. A centre is the middle of those, in a sample by hash order, who are
+most like one face of it. A sample is as dense as faces are: a person with a tenth of all pictures has a tenth of the cells,
+and none of them grows with him."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -11,43 +12,41 @@ from typing import NamedTuple
 
 import numpy as np
 
-from transforms.similarity import BestEdges, Edges, directions, products, ranges, squares
+from transforms.similarity import BestEdges, Edges, best_of_each, directions, products, ranges, squares
 
 WHOLE = 20_000
 """Faces up to which one cell holds all (issue "Identities"): their products take some seconds."""
-CELL = 1500
-"""Faces of a cell, on average: a choice between 1000 and 2000, of which 8 a face find the same on 250 thousand generated faces
-of 512 numbers, 0.82 of the ten strongest edges; the first need twice the centres, the others twice the products."""
-LARGEST = 16 * CELL
-"""Faces of a cell that is compared whole: four times the largest of 250 thousand generated faces."""
-SPILL, SPILL_OF_MANY = 16, 8
-"""Cells of a face, of no more than `MANY` faces and of more: cost grows with them. Of the ten strongest edges of a face
-that is no centre, on 250 thousand generated faces of 512 numbers, 4 of 1000 faces find 0.64, 8 of 1000 0.82, 16 of 1000 0.91;
-with 5 of 1000 the BCubed F of the whole is 0.961, with 8 of 1500 0.981."""
-MANY = 250_000
-"""A choice: at a million 16 were not tried."""
-REGION = 64
-"""Cells of a region, on average: a choice of what a worker takes on at once."""
+CELL = 500
+"""Faces of a cell, on average, where `CENTRES` do not make it larger. What is found hardly depends on it, and cost does: of the
+ten strongest edges of a face, on 250 thousand generated faces of 512 numbers, 8 cells of 1500 a face find 0.92, 8 of 750 0.92
+and 8 of 500 0.92."""
+LARGEST = 24_000
+"""Faces of a cell that is compared whole: four times the largest of a million generated faces."""
+SPILL = 16
+"""Cells of a face: on the same faces 8 of 500 find 0.92, 12 0.94 and 16 0.95 of those edges."""
+CENTRES = 1 << 15
+"""Cells at most: a table of 64 MiB, of 512 numbers. From a million faces on cells grow instead, which finds no less."""
+SAMPLE = 8
+"""Faces, for each cell, of whom middles are made: on the same faces 16 cells of 500 find 0.95, and 0.96 with 16. Around single
+faces 8 cells of 1500 find 0.81, around middles 0.92; at a million 8 of 1500 single faces 0.71, 16 of 500 middles 0.90."""
+REGION = 192
+"""Cells of a region, of `CELL` faces, and fewer of larger ones: a choice of what a worker takes on at once."""
 SEARCH = 32
-"""Regions in which the cells of a face are looked for. On a million generated faces of 512 numbers with 63 regions, 16 hold
-0.85 of the cells of a face, 12 0.79, 8 0.71."""
+"""Regions in which the cells of a face are looked for. On a million generated faces of 512 numbers with 167 regions 0.83 of the
+ten strongest edges are found with 12, 0.90 with 32 and 0.96 with all."""
 ROUNDS = 4
-"""Of k-means, that make the regions: without, 0.68 of the cells of a face are found in 16 of 63 regions, with them 0.85."""
+"""Of k-means, that make the regions: without, 0.68 of the cells of a face were found in 16 of 63 regions, with them 0.85."""
 NUMBERS = 1 << 22
 """Similarities at a time: 32 MiB. Results do not depend on it."""
 ROWS = 4096
 """Faces that are looked up at a time. Results do not depend on it."""
 
 
-def spill_of(faces: int) -> int:
-    """Cells of a face, where there are so many."""
-    return SPILL if faces <= MANY else SPILL_OF_MANY
-
-
-def are_centres(ids: np.ndarray, spill: int = SPILL) -> np.ndarray:
-    """Whether a cell is drawn around each face, bool [n], by their ids int64 [n] (`digests.numbers`), so that a cell has `CELL`
-    faces."""
-    return ids < min(2**63 * spill // CELL, 2**63 - 1)
+def are_drawn(ids: np.ndarray, faces: int = 0) -> np.ndarray:
+    """Whether each face is in the sample of whom middles are made, bool [n], by their ids int64 [n] (`digests.numbers`). Where
+    it is known that there are very many faces, a smaller share is needed."""
+    share = min(SPILL / CELL, CENTRES / max(faces, 1)) * SAMPLE
+    return ids < min(int(2**63 * share), 2**63 - 1)
 
 
 @dataclass(frozen=True)
@@ -57,10 +56,12 @@ class Cells:
     centres: np.ndarray
     """float32 [K, D], on the grid, ordered by region."""
     half: np.ndarray
-    """int64 [K], the crowding of each centre. Without it, hubs fill: the largest of 1000 cells of 250 thousand generated faces
-    would have 10 times its share, and not 3.5 times."""
+    """int64 [K], what is taken off similarities to each centre, or hubs fill: the whole of a middle's crowding, for half of it
+    finds 0.87 where this finds 0.92."""
     heads: np.ndarray
     """float32 [R, D], on the grid, the middle of each region."""
+    head_half: np.ndarray
+    """int64 [R], what is taken off similarities to each head, the mean of its cells."""
     starts: np.ndarray
     """int64 [R], the first cell of each region."""
     spill: int
@@ -70,18 +71,30 @@ class Cells:
     def one(dimensions: int) -> Cells:
         """One cell, that holds all."""
         nothing = np.zeros((1, dimensions), np.float32)
-        return Cells(nothing, np.zeros(1, np.int64), nothing, np.zeros(1, np.int64), 1)
+        return Cells(nothing, zero := np.zeros(1, np.int64), nothing, zero, zero, 1)
 
     @staticmethod
-    def around(faces: np.ndarray, half: np.ndarray, spill: int) -> Cells:
-        """Cells around faces float32 [K, D] on the grid, in hash order, half int64 [K]."""
-        heads = faces[:-(-len(faces) // REGION)]
+    def around_middles(sample: np.ndarray, half: np.ndarray, faces: int, crowding: Callable[[np.ndarray], np.ndarray]) -> Cells:
+        """Cells for so many faces, of a sample of them int16 [n, D] on the grid, in hash order, half int64 [n]. `crowding`: see
+        `Cohort.crowding`."""
+        count = min(faces * SPILL // CELL, CENTRES, len(sample))
+        sample, half = sample[:SAMPLE * count], half[:SAMPLE * count]
+        seeds = Cells.around(sample[:count].astype(np.float32), half[:count], 1)
+        middles = _middles(sample, seeds.nearest(sample)[:, 0], seeds.centres)
+        return Cells.around(middles, 2 * crowding(middles), SPILL, max(1, REGION * CELL * count // (SPILL * faces)))
+
+    @staticmethod
+    def around(centres: np.ndarray, half: np.ndarray, spill: int, region: int | None = None) -> Cells:
+        """Cells around centres float32 [K, D] on the grid, half int64 [K]; `region` of them, on average, in a region."""
+        heads = centres[:-(-len(centres) // (region or REGION))]
         for _ in range(ROUNDS):
-            heads = _middles(faces, _nearest_head(faces, heads), heads)
-        region = _nearest_head(faces, heads)
-        order = np.argsort(region, kind="stable")
-        starts = np.searchsorted(region[order], np.arange(len(heads)))
-        return Cells(faces[order], half[order], heads, starts, spill)
+            heads = _middles(centres, _nearest_head(centres, heads), heads)
+        region_of = _nearest_head(centres, heads)
+        order = np.argsort(region_of, kind="stable")
+        cells = np.bincount(region_of, minlength=len(heads))
+        head_half = np.zeros(len(heads), np.int64)
+        np.add.at(head_half, region_of, half)
+        return Cells(centres[order], half[order], heads, head_half // np.maximum(cells, 1), np.cumsum(cells) - cells, spill)
 
     def __len__(self) -> int:
         return len(self.centres)
@@ -93,29 +106,39 @@ class Cells:
     def nearest(self, faces: np.ndarray) -> np.ndarray:
         """The cells int64 [N, spill] of faces [N, D] on the grid, ascending; fewer where there are fewer."""
         spill = min(self.spill, len(self))
+        if len(self) == 1:
+            return np.zeros((len(faces), 1), np.int64)
         found = np.empty((len(faces), spill), np.int64)
         for rows in ranges(len(faces), ROWS):
             found[rows] = self._nearest(faces[rows].astype(np.float32), spill)
         return found
 
     def _nearest(self, faces: np.ndarray, spill: int) -> np.ndarray:
-        if len(self) == 1:
-            return np.zeros((len(faces), 1), np.int64)
-        search = min(SEARCH, len(self.heads))
-        regions = _best(_keys(faces, self.heads), search)
-        best = np.full((len(faces), spill), np.iinfo(np.int64).min)
-        ends = np.append(self.starts[1:], len(self))
-        for region in np.unique(regions):
-            start, end = self.starts[region], ends[region]
-            rows = np.flatnonzero((regions == region).any(axis=1))
-            keys = _keys(faces[rows], self.centres[start:end], self.half[start:end], start, len(self))
-            both = np.concatenate([best[rows], keys], axis=1)
-            best[rows] = np.partition(both, both.shape[1] - spill, axis=1)[:, both.shape[1] - spill:]
-        return np.sort(len(self) - 1 - best % len(self), axis=1)
+        keys, sizes = _keys(faces, self.heads, self.head_half), np.diff(self.starts, append=len(self))
+        regions, own = _best(keys, min(SEARCH, len(self.heads))), keys.argmax(axis=1)
+        others = np.zeros(keys.shape, bool)
+        np.put_along_axis(others, regions, True, axis=1)
+        others[sizes[regions].sum(axis=1) < spill] = True
+        others[np.arange(len(faces)), own] = False
+        visits = [(np.flatnonzero(own == region), region) for region in np.unique(own)]
+        visits += [(np.flatnonzero(others[:, region]), region) for region in np.flatnonzero(others.any(axis=0))]
+        found, floor = [], np.full(len(faces), -np.inf, np.float32)
+        for rows, region in visits:
+            cells = slice(self.starts[region], self.starts[region] + sizes[region])
+            similarity = products(faces[rows], self.centres[cells])
+            similarity -= self.half[cells].astype(np.float32)
+            if region == own[rows[0]] and sizes[region] >= spill:  # what a cell elsewhere must reach
+                floor[rows] = np.partition(similarity, sizes[region] - spill, axis=1)[:, sizes[region] - spill]
+            row, column = np.nonzero(similarity >= floor[rows, None])
+            found.append((rows[row], self.starts[region] + column, similarity[row, column]))
+        row, cell, similarity = (np.concatenate(column) for column in zip(*found, strict=True))
+        best, _ = best_of_each(row, cell, similarity, spill)
+        return np.sort(cell[best].reshape(len(faces), spill), axis=1)
 
 
 def _nearest_head(faces: np.ndarray, heads: np.ndarray) -> np.ndarray:
-    return np.concatenate([_best(_keys(faces[rows], heads), 1)[:, 0] for rows in ranges(len(faces), ROWS)])
+    nothing = np.zeros(len(heads), np.int64)
+    return np.concatenate([_keys(faces[rows], heads, nothing).argmax(axis=1) for rows in ranges(len(faces), ROWS)])
 
 
 def _middles(faces: np.ndarray, region: np.ndarray, heads: np.ndarray) -> np.ndarray:
@@ -125,14 +148,10 @@ def _middles(faces: np.ndarray, region: np.ndarray, heads: np.ndarray) -> np.nda
     return np.where(squares(sums)[:, None] > 0, directions(sums), heads)
 
 
-def _keys(faces: np.ndarray, centres: np.ndarray, half: np.ndarray | None = None, start: int = 0,
-          count: int | None = None) -> np.ndarray:
-    """Integers int64 [n, m], the higher the more similar, that tell which centre they are of: no two are equal."""
-    count = count or len(centres)
-    similarity = products(faces, centres)
-    if half is not None:
-        similarity -= half.astype(np.float32)
-    return similarity.astype(np.int64) * count + (count - 1 - start - np.arange(len(centres)))
+def _keys(faces: np.ndarray, heads: np.ndarray, half: np.ndarray) -> np.ndarray:
+    """Integers int64 [n, m], the higher the more similar, that tell which head they are of: no two are equal."""
+    similarity = products(faces, heads) - half.astype(np.float32)
+    return similarity.astype(np.int64) * len(heads) + (len(heads) - 1 - np.arange(len(heads)))
 
 
 def _best(keys: np.ndarray, most: int) -> np.ndarray:
@@ -150,29 +169,26 @@ def by_cell(cells: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
             yield int(flat[rows[0]]), rows // cells.shape[1]
 
 
-def neighbours(cells: Cells, faces: np.ndarray, half: np.ndarray, least: float, most: int,
-               fresh: np.ndarray | None = None) -> Edges:
-    """`transforms.similarity.strong_edges` among the faces of each cell, of those between faces that are not `fresh`, bool
-    [N], none; other arguments as there."""
+def neighbours(cells: Cells, faces: np.ndarray, half: np.ndarray, least: float, most: int) -> Edges:
+    """`transforms.similarity.strong_edges` among the faces of each cell; arguments as there."""
     best = BestEdges(len(faces), least, most)
     for _, rows in by_cell(cells.nearest(faces)):
-        compare_cell(best, faces, half, rows, fresh)
+        compare_cell(best, faces, half, rows)
     return best.edges()
 
 
-def compare_cell(best: BestEdges, faces: np.ndarray, half: np.ndarray, rows: np.ndarray,
-                 fresh: np.ndarray | None = None) -> None:
+def compare_cell(best: BestEdges, faces: np.ndarray, half: np.ndarray, rows: np.ndarray) -> None:
     """Add the edges between the rows int64 [n] of one cell, ascending; arguments as above. A cell that is too large is split
     into its own cells, if those are smaller."""
     if len(rows) > LARGEST:
-        drawn = rows[::CELL // SPILL]
+        drawn = rows[::max(1, CELL // SPILL)]
         inside = Cells.around(faces[drawn].astype(np.float32), half[drawn], SPILL)
         parts = [rows[its] for _, its in by_cell(inside.nearest(faces[rows]))]
         if max(map(len, parts)) < len(rows):
             for part in parts:
-                compare_cell(best, faces, half, part, fresh)
+                compare_cell(best, faces, half, part)
             return
-    best.compare(faces, half, rows, rows if fresh is None else rows[fresh[rows]])
+    best.compare(faces, half, rows)
 
 
 class Best(NamedTuple):

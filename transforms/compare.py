@@ -29,7 +29,7 @@ from transforms.rows import as_column
 from transforms.similarity import MOST, UNIT, BestEdges, Edges, best_of_each, without
 from transforms.survey import Table, table_part
 
-VERSION = 2
+VERSION = 3
 """Raised when the same faces and bounds give other edges."""
 Batch = tuple[str, int]
 """A part, and the number of one of its batches."""
@@ -112,7 +112,7 @@ class BestOfBlock(beam.DoFn):
         yield name
 
 
-KEPT, PASSING = ("grid", "crowding", "edges"), ("centres", "placed", "compared")
+KEPT, PASSING = ("grid", "crowding", "edges"), ("sample", "placed", "compared")
 """Folders of parts that stay, so that faces need not be compared again for other options, and of such that pass."""
 NO_EDGES = pa.table({"face": pa.array([], pa.int64()), "other": pa.array([], pa.int64()),
                      "other_id": pa.array([], pa.int64()), "similarity": pa.array([], pa.float32())})

@@ -251,7 +251,7 @@ def strong_edges(faces: np.ndarray, half: np.ndarray, least: float, most: int, b
 
     Faces [N, D] on the grid, half int64 [N] in grid units; ties go to the lower row. Memory grows with N x `most`."""
     best = BestEdges(len(faces), least, most)
-    best.compare(faces, half, np.arange(len(faces)), np.arange(len(faces)), block)
+    best.compare(faces, half, np.arange(len(faces)), block)
     return best.edges()
 
 
@@ -266,14 +266,12 @@ class BestEdges:
         self.parts = [(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32))]
         self.waiting, self.limit = 0, WAITING
 
-    def compare(self, faces: np.ndarray, half: np.ndarray, rows: np.ndarray, fresh: np.ndarray, block: int = BLOCK) -> None:
-        """Add all edges between `fresh` rows int64 [m] and rows int64 [n], which hold them, both ascending, of faces [N, D] on
-        the grid, half int64 [N]."""
-        old = np.setdiff1d(rows, fresh, assume_unique=True)
-        for some in (fresh[part] for part in ranges(len(fresh), block)):
+    def compare(self, faces: np.ndarray, half: np.ndarray, rows: np.ndarray, block: int = BLOCK) -> None:
+        """Add all edges between rows int64 [n], ascending, of faces [N, D] on the grid, half int64 [N]."""
+        for part in ranges(len(rows), block):
+            some = rows[part]
             here, here_half = faces[some].astype(np.float32), half[some].astype(np.float32)
-            later = fresh[np.searchsorted(fresh, some[0]):]
-            for others in (pool[part] for pool in (later, old) for part in ranges(len(pool), block)):
+            for others in (rows[later] for later in ranges(len(rows), block, part.start)):
                 similarity = products(here, faces[others])
                 similarity -= here_half[:, None]
                 similarity -= half[others].astype(np.float32)[None, :]

@@ -19,7 +19,7 @@ from schemas.embedder import Bounds
 from schemas.table import vectors
 from transforms import digests, progress
 from transforms.blocks import ROW_BITS, Block, from_binary
-from transforms.cells import Cells, are_centres, spill_of
+from transforms.cells import Cells, are_drawn
 from transforms.mates import exclusive_images
 from transforms.parts import Parts
 from transforms.rows import as_column
@@ -99,7 +99,7 @@ class Survey:
 
 
 class SurveyBlock(beam.DoFn):
-    """Write the distinct faces of a block, and its centres of cells."""
+    """Write the distinct faces of a block, and its share of the sample of whom cells are made."""
 
     def __init__(self, workdir: str, state: str) -> None:
         self.workdir, self.state = workdir, state
@@ -123,9 +123,9 @@ class SurveyBlock(beam.DoFn):
         ids, keys = digests.numbers(rows["face_id"].to_pylist()), rows["image_key"].to_numpy(zero_copy_only=False).astype(str)
         rows, grid = rows.append_column("id", pa.array(ids)), from_binary(rows["vector"])
         Parts(self.workdir, "grid").write(block.name(self.state), rows)
-        centres = np.flatnonzero(are_centres(ids))
-        Parts(self.workdir, "centres").write(block.name(self.state), pa.table(
-            {"id": ids[centres], "vector": as_column(grid[centres])}))
+        sample = np.flatnonzero(are_drawn(ids))
+        Parts(self.workdir, "sample").write(block.name(self.state), pa.table(
+            {"id": ids[sample], "vector": as_column(grid[sample])}))
         drawn = np.argsort(ids)[:COHORT]
         yield Survey(Mean.of(grid, exclusive_images(np.unique(keys, return_inverse=True)[1], np.zeros(len(keys), bool))),
                      ids[drawn], grid[drawn], keys[drawn])
@@ -142,14 +142,14 @@ class Table:
     cells: Cells
 
     @staticmethod
-    def of(survey: Survey, centres: np.ndarray, bounds: Bounds) -> Table:
-        """centres: int16 [K, D], on the grid as they are, in hash order."""
+    def of(survey: Survey, sample: np.ndarray, bounds: Bounds) -> Table:
+        """sample: int16 [n, D], on the grid as they are, in hash order."""
         mean = survey.mean.shared(bounds.small_join)
         images = np.unique(survey.images, return_inverse=True)[1]
         cohort = Cohort.of(without(survey.faces, mean), images, survey.mean.faces, bounds)
-        middles = without(centres, mean).astype(np.float32)
-        spill = spill_of(survey.mean.faces)
-        cells = Cells.around(middles, cohort.crowding(middles), spill) if len(centres) else Cells.one(survey.faces.shape[1])
+        faces = without(sample, mean)
+        cells = (Cells.around_middles(faces, cohort.crowding(faces), survey.mean.faces, cohort.crowding) if len(faces) else
+                 Cells.one(survey.faces.shape[1]))
         return Table(mean, cohort, cells)
 
     def write(self, workdir: str, part: str) -> None:
@@ -166,8 +166,8 @@ class Table:
                   for row in Parts(workdir, "cells").read(part).to_pylist()}
         numbers = (float(arrays[f"cohort_{name}"]) for name in ("least", "weight", "tail"))
         cohort = Cohort(arrays["cohort_faces"], arrays["cohort_starts"], *numbers)
-        cells = Cells(arrays["cells_centres"], arrays["cells_half"], arrays["cells_heads"], arrays["cells_starts"],
-                      int(arrays["cells_spill"]))
+        cells = Cells(arrays["cells_centres"], arrays["cells_half"], arrays["cells_heads"], arrays["cells_head_half"],
+                      arrays["cells_starts"], int(arrays["cells_spill"]))
         return Table(arrays.get("mean"), cohort, cells)
 
 
@@ -183,10 +183,9 @@ class MakeTable(beam.DoFn):
         self.workdir, self.state, self.bounds, self.parts = workdir, state, bounds, parts
 
     def process(self, survey: Survey) -> Iterator[str]:
-        centres = Parts(self.workdir, "centres")
-        spill = spill_of(survey.mean.faces)
-        drawn = pa.concat_tables([centres.read(part) for part in self.parts]).sort_by("id")
-        drawn = drawn.filter(pa.array(are_centres(drawn["id"].to_numpy(), spill)))
+        sample = Parts(self.workdir, "sample")
+        drawn = pa.concat_tables([rows.filter(pa.array(are_drawn(rows["id"].to_numpy(), survey.mean.faces)))
+                                  for rows in map(sample.read, self.parts)]).sort_by("id")
         Table.of(survey, from_binary(drawn["vector"]), self.bounds).write(self.workdir, table_part(self.state))
         yield table_part(self.state)
 
