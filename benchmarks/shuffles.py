@@ -28,12 +28,13 @@ import apache_beam as beam
 from benchmarks.identities import FaceSet, make, place
 from pipeline import stages
 from pipeline.stages import RunOptions
-from transforms import cluster, compare, homes, link, parts, survey
+from transforms import compare, homes, identities, link, parts, survey
 from transforms.cluster import ClusterOptions
 
 MEASURED: list[type[beam.DoFn]] = [
     survey.KeyImages, survey.FindCopies, survey.SurveyBlock, survey.MakeTable, compare.PlaceBlock, compare.CompareRegion,
-    compare.BestOfBlock, link.SayWho, link.LayOut, homes.TakeStep, link.Publish, cluster.ClusterFaces]
+    compare.BestOfBlock, link.SayWho, link.LayOut, homes.TakeStep, identities.SendCalled,
+    identities.SendEarlier, identities.SendSaid, identities.LeaveHome, identities.WriteBlock]
 
 
 @dataclass

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 
 import apache_beam as beam
 import numpy as np
@@ -15,16 +15,14 @@ from pipeline.funnel import account, bottleneck
 from pipeline.options import from_record, recorded
 from pipeline.progress import shown
 from schemas.embedder import Bounds
-from transforms import digests, face_models, inputs, person_models, progress
+from transforms import digests, face_models, inputs, naming, person_models, progress
 from transforms.blocks import few
 from transforms.cluster import (
     ClusterIdentities,
     ClusterOptions,
     bounds_of,
     embedder_of,
-    identities_part,
-    people_part,
-    state_of_faces,
+    identity_parts,
 )
 from transforms.compare import KEPT, PASSING, Compared, CompareFaces
 from transforms.crops import CropOptions
@@ -37,6 +35,7 @@ from transforms.extract import (
 )
 from transforms.failure import Failure, WrongUsage
 from transforms.homes import FOLDER
+from transforms.identities import earlier_parts
 from transforms.known import anything_said, merges_said
 from transforms.link import FACES, LinkFaces, Linking
 from transforms.pair import PairOptions, ProposeSamples, drafts_part, forget_context
@@ -135,17 +134,20 @@ def cluster(workdir: str, options: ClusterOptions, run: RunOptions) -> None:
     check_extracted(workdir)
     faces, identities = Parts(workdir, "faces"), Parts(workdir, "identities")
     state = state_of(faces, Parts(workdir, "images"))
-    bounds = face_models.bounds(embedder_of(workdir))
-    made_of = state_of_faces(workdir, options)
-    wanted = [identities_part(part, made_of, options, bounds) for part in faces.parts()]
+    parts = identity_parts(workdir, options)
+    wanted = [parts.of(part) for part in faces.parts()]
     if stands(identities, wanted, state):
         return
-    compared = compare(workdir, state, bounds, run)
-    linking = link(workdir, compared, made_of, options, run) if compared else None
-    with shown("cluster", len(wanted), "parts"):
-        run.over(workdir, [workdir], ClusterIdentities(options, made_of, compared, linking))
-    Parts(workdir, "linked").discard()
-    Parts(workdir, "people").commit({PHOTOS: [people_part(made_of, options, bounds)]}, state)
+    compared = compare(workdir, state, face_models.bounds(embedder_of(workdir)), run)
+    homes = -(-int(compared.starts(workdir)[-1]) // FACES) if compared else 1
+    if compared and homes > 1:
+        link(Linking(workdir, compared, bounds_of(workdir, options), parts, options.identities,
+                     anything_said(workdir, options.identities), merges_said(workdir), homes), run)
+    else:
+        with shown("cluster", len(wanted), "parts"):
+            run.over(workdir, [workdir], ClusterIdentities(options, parts, compared))
+    people = Parts(workdir, "people")
+    people.commit({PHOTOS: {parts.people(home) for home in range(homes)} & people.existing()}, state)
     identities.commit({PHOTOS: wanted}, state, recorded(options))
 
 
@@ -169,20 +171,14 @@ def compare(workdir: str, state: dict[str, str], bounds: Bounds, run: RunOptions
     return compared
 
 
-def link(workdir: str, compared: Compared, made_of: str, options: ClusterOptions, run: RunOptions) -> Linking | None:
-    """Put faces together that are one person, unless they are few enough for `ClusterIdentities` to do so."""
-    homes = -(-int(compared.starts(workdir)[-1]) // FACES)
-    if homes == 1:
-        return None
-    bounds, known = bounds_of(workdir, options), anything_said(workdir, options.identities)
-    state = digests.of(compared.state, made_of, astuple(bounds))
-    linking = Linking(workdir, compared, bounds, state, options.identities, known, merges_said(workdir), homes)
-    passing = Parts(workdir, FOLDER)
+def link(linking: Linking, run: RunOptions) -> None:
+    """Say whose each face is, where there are too many to do so in one process."""
+    passing, blocks, earlier = Parts(linking.workdir, FOLDER), linking.compared.blocks, earlier_parts(linking.workdir)
     passing.discard()  # of a run that was stopped
-    with shown("link", len(compared.blocks) + homes * len(linking.steps), "steps"):
-        run.over(workdir, compared.blocks, LinkFaces(linking))
+    steps = len(linking.steps) + len(list(naming.steps())) + 1
+    with shown("link", len(blocks) * 3 + len(earlier) + linking.homes * steps, "steps"):
+        run.over(linking.workdir, blocks, LinkFaces(linking, earlier))
     passing.discard()
-    return linking
 
 
 def stands(made: Parts, wanted: list[str], state: dict[str, str], producer: str = PHOTOS) -> bool:

@@ -14,37 +14,14 @@ from hypothesis import strategies as st
 from pipeline import stages
 from pipeline.stages import RunOptions
 from tests.builders import make_workdir, party
+from tests.homes import in_homes
 from tests.test_linkage import BOUNDS, crowd, graph
-from transforms import blocks, linkage
+from transforms import adoption, blocks, levels, linkage, naming
+from transforms import people as kinds_of_people
 from transforms.cluster import ClusterOptions
-from transforms.homes import FOLDER, Home
+from transforms.homes import FOLDER
 from transforms.linkage import cluster_faces
 from transforms.parts import Parts
-from transforms.rows import Kind, Rows, take, together
-
-
-def in_homes(count: int):
-    """What `run_here` does, with rows in so many homes, and letters in another order."""
-
-    def split(some: list[tuple[str, list[tuple[np.ndarray, Rows]]]]) -> list[dict[str, Rows]]:
-        boxes: list[dict[str, list[Rows]]] = [{} for _ in range(count)]
-        for name, sent in some:
-            for to, rows in sent:
-                for home in np.unique(to):
-                    boxes[home].setdefault(name, []).append(take(rows, np.flatnonzero(to == home)[::-1]))
-        return [{name: together(tables[::-1]) for name, tables in box.items()} for box in boxes]
-
-    def run(steps, kinds: dict[str, Kind], letters: dict[str, Rows]) -> dict[str, Rows]:
-        came = split([(name, [(rows["id"] % count, rows)]) for name, rows in letters.items()])
-        homes = [Home(count, kinds, {}, its) for its in came]
-        for step in steps:
-            for home in homes:
-                step(home)
-            came = split([sent for home in homes for sent in home.sent.items()])
-            homes = [Home(count, kinds, home.kept, its) for home, its in zip(homes, came, strict=True)]
-        return {name: together([home.keeps(name) for home in homes]) for name in ("results", "people")}
-
-    return run
 
 
 @settings(max_examples=25, deadline=None)
@@ -62,8 +39,8 @@ def test_any_number_of_homes_gives_the_same(data):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(linkage, "run_here", in_homes(data.draw(st.integers(2, 9))))
         found = cluster_faces(some, BOUNDS, persons, camps, merged)
-    assert found.label.tolist() == alone.label.tolist() and found.similarity.tolist() == alone.similarity.tolist()
-    assert all(found.people[name].tolist() == column.tolist() for name, column in alone.people.items())
+    for name in ("results", "people"):
+        assert all(found[name][column].tolist() == alone[name][column].tolist() for column in alone[name])
 
 
 @pytest.fixture
@@ -81,11 +58,15 @@ def identities(workdir: str) -> dict[str, tuple[str | None, float]]:
             for row in Parts(workdir, "identities").read_all().to_pylist()}
 
 
+def people(workdir: str) -> list[dict]:
+    return Parts(workdir, "people").read_all().drop_columns(["part"]).sort_by("identity").to_pylist()
+
+
 def test_homes_on_beam_give_what_one_process_gives_and_leave_nothing_behind(workdir, tmp_path, monkeypatch):
     faces = Parts(workdir, "faces").read_all(["face_id"])["face_id"].to_pylist()
     lines = [{"split": [faces[:2], faces[50:51]]}, {"exclude": faces[100:102]}, {"merge": [faces[150], faces[170]]}]
     Path(workdir, "corrections.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    other = shutil.copytree(workdir, tmp_path / "other")
+    other = str(shutil.copytree(workdir, tmp_path / "other"))
     alone = identities(workdir)
     there, write = [], Parts.write_batches
 
@@ -94,10 +75,23 @@ def test_homes_on_beam_give_what_one_process_gives_and_leave_nothing_behind(work
         if self.name == FOLDER:
             there.append(len(list(Path(self.url).iterdir())))
 
-    monkeypatch.setattr(stages, "FACES", 80)
-    monkeypatch.setattr(Parts, "write_batches", counted)
-    assert identities(str(other)) == alone
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "FACES", 80)
+        patch.setattr(Parts, "write_batches", counted)
+        assert identities(other) == alone
     assert alone[faces[0]][0] == alone[faces[1]][0] != alone[faces[50]][0] and alone[faces[100]][0] is None
     assert alone[faces[150]][0] == alone[faces[170]][0] and len({name for name, _ in alone.values()}) > 30
-    assert not Path(other, FOLDER).exists() and not Path(other, "linked").exists()
+    assert people(other) == people(workdir) and not Path(other, FOLDER).exists()
     assert max(there) < len(there) / 2  # what nobody reads any more is removed on the way
+
+    Path(workdir, "corrections.jsonl").write_text(json.dumps({"split": [faces[:2], faces[50:51], faces[2:3]]}))
+    shutil.copy(Path(workdir, "corrections.jsonl"), Path(other, "corrections.jsonl"))
+    later = identities(workdir)
+    monkeypatch.setattr(stages, "FACES", 80)
+    assert identities(other) == later != alone and people(other) == people(workdir)
+    assert sum(later[face][0] == name for face, (name, _) in alone.items()) > len(alone) - 20
+
+
+def test_tables_of_homes_have_names_of_their_own():
+    tables = [kinds.kinds(8, 2) for kinds in (levels, adoption, kinds_of_people)] + [naming.kinds()]
+    assert len(set().union(*tables)) == sum(map(len, tables))

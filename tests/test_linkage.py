@@ -15,12 +15,13 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import squareform
 
 from schemas.embedder import Bounds, Embedder
+from tests.homes import numbered, told
 from transforms import adoption, cells, digests, face_models, levels, similarity, stars
 from transforms.cells import Cells
-from transforms.cluster import clustered, graph_of, identify
+from transforms.cluster import clustered, graph_of
 from transforms.homes import Step, run_here
 from transforms.known import Known
-from transforms.linkage import Graph, all_kinds, cluster_faces, letters, numbered
+from transforms.linkage import Graph, all_kinds, cluster_faces, letters
 from transforms.mates import exclusive_images, same_person_twice
 from transforms.rows import Rows
 from transforms.scoring import bcubed
@@ -54,10 +55,9 @@ def graph(embeddings: np.ndarray, images: np.ndarray | None = None, face_ids: li
 def cluster(embeddings: np.ndarray, images: np.ndarray | None = None, face_ids: list[str] | None = None,
             bounds: Bounds = BOUNDS, persons: np.ndarray | None = None, apart: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """`cluster_faces` of `graph`. Known persons are different people, unless they are not `apart`."""
-    found = cluster_faces(graph(embeddings, images, face_ids, bounds), bounds,
-                          unknown(embeddings) if persons is None else persons,
-                          camps_of(unknown(embeddings) if persons is None or not apart else persons))
-    return found.label, found.similarity
+    return told(cluster_faces(graph(embeddings, images, face_ids, bounds), bounds,
+                              unknown(embeddings) if persons is None else persons,
+                              camps_of(unknown(embeddings) if persons is None or not apart else persons)))
 
 
 def taken(graph: Graph, persons: np.ndarray, camps: csr_matrix, steps: Iterable[Step]) -> Mapping[str, Rows]:
@@ -128,9 +128,10 @@ def test_faces_of_a_picture_are_told_apart_where_all_vectors_share_a_mean():
                       "embedding": pa.FixedSizeListArray.from_arrays(raw.astype(np.float32).ravel(), 64)})
     bounds = face_models.bounds(Embedder("dlib", "raw", "0" * 64, "", 64))
     face_ids = faces["face_id"].to_pylist()
-    table, _ = identify(face_ids, clustered(face_ids, graph_of(faces, bounds), bounds, Known()), {}, Known())
-    names = dict(zip(table["face_id"].to_pylist(), table["identity"].to_pylist(), strict=True))
-    assert all(names[f"{image:032x}:0"] != names[f"{image:032x}:1"] or names[f"{image:032x}:0"] is None for image in range(60))
+    label, _ = told(clustered(face_ids, graph_of(faces, bounds), bounds, Known()))
+    label_of = dict(zip(face_ids, label.tolist(), strict=True))
+    assert all(label_of[f"{image:032x}:0"] != label_of[f"{image:032x}:1"] or label_of[f"{image:032x}:0"] == -1
+               for image in range(60))
 
 
 def test_known_persons_that_nobody_tells_apart_may_be_one():
@@ -173,7 +174,6 @@ def test_people_are_told_apart(people):
     embeddings, truth = crowd(people, 6, 64)
     labels, central = cluster(embeddings)
     assert bcubed(labels, truth).f == 1
-    assert central.dtype == np.float32 and labels.dtype == np.int64
     assert labels.tolist() == [row // 6 for row in range(6 * people)]  # numbered by the least face_id
     expected = [embeddings[row] @ embeddings[row // 6 * 6:row // 6 * 6 + 6].sum(0)
                 / np.linalg.norm(embeddings[row // 6 * 6:row // 6 * 6 + 6].sum(0)) for row in range(6 * people)]

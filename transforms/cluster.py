@@ -1,33 +1,39 @@
 """Group embedded faces into people.
 
-Takes the URL of a work directory · Gives names of finished parts of identities, one a part of faces · Rejects nobody: a
-face that belongs to nobody is a row whose identity is null"""
+Takes the URL of a work directory with no more faces than one home keeps (`transforms.link`) · Gives names of finished parts of
+identities, one a part of faces · Rejects nobody: a face that belongs to nobody is a row whose identity is null"""
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import scipy.sparse
 
 from schemas.embedder import Bounds, Embedder
-from schemas.identity import IDENTITIES
 from schemas.table import vectors
-from transforms import digests, face_models, progress
+from transforms import digests, face_models, levels, naming, people, progress
 from transforms.compare import Compared
-from transforms.distinct import by_part, distinct_images, of_distinct
-from transforms.failure import Failure
-from transforms.known import CORRECTIONS, Known, known_digest, read_known
-from transforms.link import Linking
-from transforms.linkage import Clustered, Graph, cluster_faces
-from transforms.naming import changes, name_clusters
+from transforms.distinct import distinct_images, of_distinct
+from transforms.homes import run_here
+from transforms.identities import (
+    IdentityParts,
+    Summary,
+    earlier_parts,
+    identities_of,
+    people_of,
+    read_earlier,
+    write_identities,
+)
+from transforms.known import Known, known_digest, read_known, said_of, tell_ignored
+from transforms.linkage import Graph, cluster_faces
+from transforms.naming import DESCRIBED, JOINED, NAMED, PARTED
 from transforms.parts import NotReady, Parts
-from transforms.people import describe
+from transforms.rows import TEXT, Rows, together
 
 
 @dataclass(frozen=True)
@@ -53,46 +59,24 @@ def embedder_of(workdir: str) -> Embedder:
     return Embedder.from_json(schema.metadata[b"embedding_model"], schema.field("embedding").type.list_size)
 
 
-VERSION = 4
-"""Raised when the same faces and options give other identities."""
+def bounds_of(workdir: str, options: ClusterOptions) -> Bounds:
+    """The bounds of a work directory's embedder, as far as the options leave them. Raises NotReady."""
+    bounds = face_models.bounds(embedder_of(workdir))
+    return bounds if options.join is None else dataclasses.replace(bounds, join=options.join)
 
 
-def identities_part(faces_part: str, state: str, options: ClusterOptions, bounds: Bounds) -> str:
-    """Clustering is of all faces at once, so that each part depends on all of them, on the embedder's bounds, and on what is
-    known beforehand: `state` is a digest of the faces and of that."""
-    return f"{digests.of(faces_part, state, options.join, dataclasses.astuple(bounds), VERSION)}.parquet"
+def identity_parts(workdir: str, options: ClusterOptions) -> IdentityParts:
+    """Where identities of a work directory's faces stand: they depend on all faces, on the embedder's bounds, and on what is
+    known beforehand. Raises Failure."""
+    known, bounds = known_digest(workdir, options.identities), dataclasses.astuple(bounds_of(workdir, options))
+    return IdentityParts(digests.of(Parts(workdir, "faces").digest(), known, bounds))
 
 
-def people_part(state: str, options: ClusterOptions, bounds: Bounds) -> str:
-    """All identities stand in one part."""
-    return identities_part("people", state, options, bounds)
-
-
-def summary(people: pa.Table) -> str:
-    """How many identities there are, and which are the least sure."""
-    if not len(people):
-        return "0 identities"
-    line = f"{len(people)} identities, {int(pc.sum(pc.equal(people['faces'], 1)).as_py())} of them of one face"
-    if len(people) > 1:
-        two = people.sort_by([("nearest_similarity", "descending"), ("identity", "ascending")]).slice(0, 1).to_pylist()[0]
-        line += (f"; the two most alike: {two['identity']} and {two['nearest']} (cosine of their means "
-                 f"{two['nearest_similarity']:.2f})")
-    return line
-
-
-def state_of_faces(workdir: str, options: ClusterOptions) -> str:
-    """A digest of all that identities are made from, but options and bounds. Raises Failure."""
-    return digests.of(Parts(workdir, "faces").digest(), known_digest(workdir, options.identities))
-
-
-def earlier_names(workdir: str) -> dict[str, str]:
-    """face_id -> identity of the work directory's earlier identities."""
-    try:
-        table = Parts(workdir, "identities").read_all(["face_id", "identity"])
-    except NotReady:
-        return {}
-    known = table.filter(pc.is_valid(table["identity"]))
-    return dict(zip(known["face_id"].to_pylist(), known["identity"].to_pylist(), strict=True))
+def whole_graph(workdir: str, bounds: Bounds) -> tuple[pa.Table, Graph]:
+    """face_id and part of each face of a work directory, and the graph of these faces: of no more than one cell holds."""
+    faces = Parts(workdir, "faces").read_all(["face_id", "image_key", "embedding"])
+    distinct = of_distinct(faces, distinct_images(workdir, ["image_key"])).sort_by("face_id")
+    return distinct.select(["face_id", "part"]), graph_of(distinct, bounds)
 
 
 def graph_of(faces: pa.Table, bounds: Bounds) -> Graph:
@@ -101,8 +85,9 @@ def graph_of(faces: pa.Table, bounds: Bounds) -> Graph:
     return Graph.of(vectors(faces["embedding"]), faces["face_id"].to_pylist(), images, bounds)
 
 
-def clustered(face_ids: list[str], graph: Graph, bounds: Bounds, known: Known) -> Clustered:
-    """The faces of a graph as people."""
+def clustered(face_ids: list[str], graph: Graph, bounds: Bounds, known: Known) -> Mapping[str, Rows]:
+    """What is kept in the end of the faces of a graph as people (`people.kinds`), numbered as they stand, but for those who are
+    nobody's from the start."""
     rows = np.array([row for row, face in enumerate(face_ids) if face not in known.excluded], np.int64)
     concerned = known.person.keys() | known.camps.keys() | {face for faces in known.merged for face in faces}
     place = {face_ids[row]: at for at, row in enumerate(rows.tolist()) if face_ids[row] in concerned}
@@ -113,96 +98,44 @@ def clustered(face_ids: list[str], graph: Graph, bounds: Bounds, known: Known) -
     camps = scipy.sparse.csr_matrix((np.ones(len(said), np.int64), tuple(np.array(said, np.int64).reshape(-1, 2).T)),
                                     (len(rows), 1 + max((camp for _, camp in said), default=0)))
     merged = [np.array([place[face] for face in faces if face in place], np.int64) for faces in known.merged]
-    found = cluster_faces(graph.of_rows(rows), bounds, persons, camps, merged)
-    label, similarity = np.full(len(face_ids), -1), np.zeros(len(face_ids), np.float32)
-    label[rows], similarity[rows] = found.label, found.similarity
-    return Clustered(label, similarity, found.people)
+    kept = cluster_faces(graph.of_rows(rows), bounds, persons, camps, merged)
+    return {**kept, "results": {**kept["results"], "face": rows[kept["results"]["face"]]}}
 
 
-def identify(face_ids: list[str], found: Clustered, earlier: dict[str, str], known: Known) -> tuple[pa.Table, pa.Table]:
-    """The tables of `identities`, a row a face in the order given, and of `people`.
+def named(face_ids: list[str], ids: np.ndarray, kept: Mapping[str, Rows], known: Known,
+          earlier: Iterable[tuple[np.ndarray, np.ndarray]]) -> Mapping[str, Rows]:
+    """What is kept when all have names (`naming.kinds`). ids: int64 [N]; earlier: ids of faces, and what they were called.
 
     Raises Failure where a correction joins people who are known to be two."""
-    concerned = known.person.keys() | known.camps.keys()
-    said = {face: label for face, label in zip(face_ids, found.label.tolist(), strict=True) if face in concerned and label >= 0}
-    names = name_clusters(found.label, face_ids, earlier, _given(said, known))
-    identities = pa.table({"face_id": face_ids, "identity": pa.array(names, pa.string()),
-                           "centroid_similarity": pa.array(found.similarity, pa.float32())}, schema=IDENTITIES)
-    count = len(found.people["id"])
-    name_of, before = [""] * count, [Counter[str]() for _ in range(count)]
-    for face, name, label in zip(face_ids, names, found.label.tolist(), strict=True):
-        if name is not None:
-            name_of[label] = name
-            if face in earlier:
-                before[label][earlier[face]] += 1
-    return identities, describe(found.people, name_of, before)
-
-
-def _given(labels: dict[str, int], known: Known) -> dict[int, str]:
-    """Label -> the name that its person has beforehand, from the labels of faces of whom something is said. Raises Failure
-    where people who are said to be two have one label."""
-    person_of: dict[tuple[int, int], str] = {}
-    given: dict[int, str] = {}
-    for face, label in labels.items():
-        for camp in known.camps.get(face, ()):
-            if known.one[person_of.setdefault((label, camp), face)] != known.one[face]:
-                raise Failure(f"{CORRECTIONS} merges the people of {face} and {person_of[label, camp]}, who are said to be "
-                              "two: mend one of the two")
-        if (name := known.names.get(known.person.get(face, -1))) is not None:
-            given[label] = name
-    return given
+    letters: dict[str, list[Rows]] = {"called": [{"id": ids, "face_id": np.array(face_ids, TEXT)}]}
+    some = (naming.letters_before(*its) for its in earlier)
+    for name, _, rows in chain(naming.letters_said(said_of(known)), *some):
+        letters.setdefault(name, []).append(rows)
+    return run_here(naming.steps(), people.kinds(0, 0) | levels.kinds(0, 0) | naming.kinds(),
+                    {name: together(tables) for name, tables in letters.items()}, kept)
 
 
 class ClusterFaces(beam.DoFn):
     """All faces of a work directory at once."""
 
-    def __init__(self, options: ClusterOptions, state: str, compared: Compared | None, linking: Linking | None) -> None:
-        self.options, self.state, self.compared, self.linking = options, state, compared, linking
+    def __init__(self, options: ClusterOptions, parts: IdentityParts, compared: Compared | None) -> None:
+        self.options, self.parts, self.compared = options, parts, compared
 
-    def _found(self, workdir: str) -> tuple[pa.Table, Known, Clustered]:
-        """face_id and part of each face, what is known of them beforehand, and what was found out."""
-        if self.linking is not None:
-            faces = self.linking.compared.faces(workdir)
-            known = read_known(workdir, self.options.identities, faces["face_id"].to_pylist())
-            return faces, known, self.linking.clustered(faces)
+    def process(self, workdir: str) -> Iterator[str]:
         bounds = bounds_of(workdir, self.options)
         faces, graph = self.compared.graph(workdir) if self.compared else whole_graph(workdir, bounds)
         face_ids = faces["face_id"].to_pylist()
         known = read_known(workdir, self.options.identities, face_ids)
-        return faces, known, clustered(face_ids, graph, bounds, known)
-
-    def process(self, workdir: str) -> Iterator[str]:
-        faces, known, found = self._found(workdir)
-        for why, said in sorted(known.ignored.items()):
-            progress.tell(f"{said[0]} and {len(said) - 1} others are not used: {why}" if len(said) > 1 else
-                          f"{said[0]} is not used: {why}")
-        earlier = earlier_names(workdir)
-        identities, people = identify(faces["face_id"].to_pylist(), found, earlier, known)
-        for line in changes(identities, earlier):
+        tell_ignored(known)
+        earlier = [read_earlier(workdir, part) for part in earlier_parts(workdir)]
+        kept = named(face_ids, graph.ids, clustered(face_ids, graph, bounds, known), known, earlier)
+        for line in Summary.of(kept[DESCRIBED], kept[PARTED], kept[JOINED]).lines():
             progress.tell(line)
-        progress.tell(summary(people))
-        rows_of = by_part(identities.append_column("part", faces["part"]))
-        own = face_models.bounds(embedder_of(workdir))  # names of parts are made of these and of the options
-        Parts(workdir, "people").write(people_part(self.state, self.options, own), people)
-        for part in Parts(workdir, "faces").parts():
-            name = identities_part(part, self.state, self.options, own)
-            mine = rows_of[part].drop_columns(["part"]) if part in rows_of else identities.slice(0, 0)
-            Parts(workdir, "identities").write(name, mine.combine_chunks())
+        Parts(workdir, "people").write(self.parts.people(), people_of(kept[DESCRIBED]))
+        identities = identities_of(face_ids, kept[NAMED]["face"], kept[NAMED]).append_column("part", faces["part"])
+        for name in write_identities(workdir, self.parts, Parts(workdir, "faces").parts(), identities):
             progress.advance("cluster")
             yield name
-
-
-def whole_graph(workdir: str, bounds: Bounds) -> tuple[pa.Table, Graph]:
-    """face_id and part of each face of a work directory, and the graph of these faces: of no more than one cell holds."""
-    faces = Parts(workdir, "faces").read_all(["face_id", "image_key", "embedding"])
-    distinct = of_distinct(faces, distinct_images(workdir, ["image_key"])).sort_by("face_id")
-    return distinct.select(["face_id", "part"]), graph_of(distinct, bounds)
-
-
-def bounds_of(workdir: str, options: ClusterOptions) -> Bounds:
-    """The bounds of a work directory's embedder, as far as the options leave them. Raises NotReady."""
-    bounds = face_models.bounds(embedder_of(workdir))
-    return bounds if options.join is None else dataclasses.replace(bounds, join=options.join)
 
 
 @dataclass
@@ -210,12 +143,9 @@ class ClusterIdentities(beam.PTransform):
     """Work directories become parts of identities."""
 
     options: ClusterOptions
-    state: str
-    """`state_of_faces`, which names what is made."""
-    compared: Compared | None = None
+    parts: IdentityParts
+    compared: Compared | None
     """Where the faces were compared beforehand, because there are more than one cell holds."""
-    linking: Linking | None = None
-    """Where they were linked beforehand too, because there are more than one home keeps."""
 
     def expand(self, workdirs: beam.PCollection[str]) -> beam.PCollection[str]:
-        return workdirs | "Cluster" >> beam.ParDo(ClusterFaces(self.options, self.state, self.compared, self.linking))
+        return workdirs | "Cluster" >> beam.ParDo(ClusterFaces(self.options, self.parts, self.compared))

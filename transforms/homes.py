@@ -54,9 +54,10 @@ class Home:
 Step = Callable[[Home], None]
 
 
-def run_here(steps: Iterable[Step], kinds: Mapping[str, Kind], letters: Mapping[str, Rows]) -> Mapping[str, Rows]:
-    """Take steps in this process, from the first letters on; gives what is kept in the end."""
-    home = Home(1, kinds, letters=letters)
+def run_here(steps: Iterable[Step], kinds: Mapping[str, Kind], letters: Mapping[str, Rows],
+             kept: Mapping[str, Rows] | None = None) -> Mapping[str, Rows]:
+    """Take steps in this process, from the first letters and what is kept on; gives what is kept in the end."""
+    home = Home(1, kinds, dict(kept or {}), letters)
     for step in steps:
         step(home)
         home = Home(1, kinds, home.kept, {name: together([rows for _, rows in sent]) for name, sent in home.sent.items()})

@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 from scipy.cluster.hierarchy import DisjointSet
 
-from transforms import digests
+from transforms import digests, progress
 from transforms.failure import Failure
 from transforms.manifests import read_rows
 from transforms.parts import Parts, filesystem, get, join
@@ -48,6 +48,33 @@ class Known:
     excluded: set[str] = field(default_factory=set)
     ignored: dict[str, list[str]] = field(default_factory=dict)
     """Why something that was said is not used -> what."""
+
+
+PERSON, CAMP, MERGE, EXCLUDED = "person", "camp", "merge", "excluded"
+"""What may be said of a face."""
+SAID = pa.schema([("face_id", pa.string()), ("id", pa.int64()), ("what", pa.string()), ("number", pa.int64()),
+                  ("one", pa.int64()), ("name", pa.string())])
+"""One row for each thing that is said of a face: the number of the person, camp or merge; the same `one` for faces that are
+said to be one person; the person's name."""
+
+
+def said_of(known: Known) -> pa.Table:
+    """The table `SAID`."""
+    one = {face: number for number, subset in enumerate(known.one.subsets()) for face in subset}
+    said = [*((face, PERSON, person, None, known.names.get(person)) for face, person in known.person.items()),
+            *((face, CAMP, camp, one[face], None) for face, camps in known.camps.items() for camp in sorted(camps)),
+            *((face, MERGE, merge, None, None) for merge, faces in enumerate(known.merged) for face in faces),
+            *((face, EXCLUDED, 0, None, None) for face in known.excluded)]
+    ids = digests.numbers(face for face, *_ in said).tolist()
+    return pa.Table.from_pylist([dict(zip(SAID.names, (face, id_, *rest), strict=True))
+                                 for id_, (face, *rest) in zip(ids, said, strict=True)], SAID)
+
+
+def tell_ignored(known: Known) -> None:
+    """Tell the user what is not used of what was said."""
+    for why, said in sorted(known.ignored.items()):
+        progress.tell(f"{said[0]} and {len(said) - 1} others are not used: {why}" if len(said) > 1 else
+                      f"{said[0]} is not used: {why}")
 
 
 class _Faces:

@@ -1,12 +1,12 @@
 """Put faces together that are one person, where there are too many to do so in one process.
 
-Takes blocks whose faces were compared (`transforms.compare`) · Gives names of parts of linked, two a home · Rejects nobody
+Takes blocks whose faces were compared (`transforms.compare`) · Gives names of finished parts of identities · Rejects nobody
 
-    what is said beforehand; blocks: faces and edges, to their homes -> steps of `transforms.linkage` -> whose each face is,
-    and what people there are"""
+    what is said beforehand; blocks: faces and edges, to their homes -> steps of `transforms.linkage`
+    -> `transforms.identities`"""
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,23 +16,30 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.embedder import Bounds
-from transforms import digests, levels, progress
+from transforms import digests, levels, naming, progress
 from transforms.blocks import ROW_BITS, Block, from_binary
 from transforms.cells import Cells
-from transforms.compare import Compared, number_of
-from transforms.homes import FOLDER, KEPT, PRESENT, Home, Mail, Step, TakeSteps, post
-from transforms.known import read_known
-from transforms.linkage import Clustered, all_kinds, all_steps
+from transforms.compare import Compared
+from transforms.homes import FOLDER, PRESENT, Home, Mail, Step, TakeSteps, post
+from transforms.identities import IdentityParts, NamePeople, Naming
+from transforms.known import (
+    CAMP,
+    EXCLUDED,
+    MERGE,
+    PERSON,
+    read_known,
+    said_of,
+    tell_ignored,
+)
+from transforms.linkage import all_kinds, all_steps
 from transforms.mates import exclusive_images
 from transforms.parts import Parts
-from transforms.rows import Kind, Rows, empty, from_table, together
+from transforms.rows import Kind
 from transforms.similarity import without
 from transforms.survey import Table, table_part
 
 FACES = 1 << 17
 """Of a home, about: a choice. Their sums, of 512 numbers, take 256 MiB."""
-RESULTS, PEOPLE = "results", "people"
-"""Tables of which homes keep what comes out."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +60,7 @@ class Linking:
     workdir: str
     compared: Compared
     bounds: Bounds
-    state: str
-    """Of the faces and of what is said of them."""
+    parts: IdentityParts
     identities: str | None
     """See `transforms.known`."""
     known: bool
@@ -63,33 +69,22 @@ class Linking:
     """Whether people are to be made one."""
     homes: int
 
+    @property
+    def state(self) -> str:
+        """Names what passes."""
+        return digests.of(self.parts.state, "links")
+
     @cached_property
     def steps(self) -> list[Step]:
         return list(all_steps(self.bounds, CellsOf(self.workdir, self.compared.state), self.known, self.merges))
 
     @cached_property
     def kinds(self) -> dict[str, Kind]:
-        return all_kinds(CellsOf(self.workdir, self.compared.state)())
+        return all_kinds(CellsOf(self.workdir, self.compared.state)()) | naming.kinds()
 
-    def part(self, home: int, name: str) -> str:
-        """The part of linked with a table of a home."""
-        return f"{digests.of(self.state, home, name)}.parquet"
-
-    def clustered(self, faces: pa.Table) -> Clustered:
-        """All faces as people. `faces`: see `Compared.faces`."""
-        results, people = self._kept(RESULTS), self._kept(PEOPLE)
-        row = number_of(results["face"], self.compared.starts(self.workdir))
-        return Clustered.of(faces["id"].to_numpy(), row, results, people)
-
-    def _kept(self, name: str) -> Rows:
-        """A table of all homes; one that keeps no row has left no part."""
-        linked = Parts(self.workdir, "linked")
-        parts = sorted({self.part(home, name) for home in range(self.homes)} & linked.existing())
-        return together([empty(self.kinds[name]), *(from_table(linked.read(part), self.kinds[name]) for part in parts)])
-
-
-PERSON, CAMP, MERGE, EXCLUDED = "person", "camp", "merge", "excluded"
-"""What may be said of a face: see `transforms.known.Known`."""
+    @property
+    def naming(self) -> Naming:
+        return Naming(self.workdir, self.compared.state, self.parts, self.homes, self.kinds)
 
 
 class SayWho(beam.DoFn):
@@ -102,16 +97,10 @@ class SayWho(beam.DoFn):
         if not self.linking.known:
             yield ""
             return
-        face_ids = self.linking.compared.faces(workdir)["face_id"].to_pylist()
-        known = read_known(workdir, self.linking.identities, face_ids)
-        said = [*((face, PERSON, person) for face, person in known.person.items()),
-                *((face, CAMP, camp) for face, camps in known.camps.items() for camp in camps),
-                *((face, MERGE, merge) for merge, faces in enumerate(known.merged) for face in faces),
-                *((face, EXCLUDED, 0) for face in known.excluded)]
+        known = read_known(workdir, self.linking.identities, self.linking.compared.faces(workdir)["face_id"].to_pylist())
+        tell_ignored(known)
         part = f"{digests.of(self.linking.state, 'said')}.parquet"
-        ids = digests.numbers(face for face, _, _ in said)
-        Parts(workdir, FOLDER).write(part, pa.table({"id": ids, "what": pa.array([what for _, what, _ in said], pa.string()),
-                                                     "number": pa.array([number for _, _, number in said], pa.int64())}))
+        Parts(workdir, FOLDER).write(part, said_of(known))
         yield part
 
 
@@ -183,25 +172,13 @@ def _in_one_camp(first: np.ndarray, second: np.ndarray, ids: np.ndarray, camps: 
     return both
 
 
-class Publish(beam.DoFn):
-    """Write what came out, of a home."""
-
-    def __init__(self, linking: Linking) -> None:
-        self.linking = linking
-
-    def process(self, element: tuple[int, Mail]) -> Iterator[str]:
-        home, mail = element
-        if mail.what == KEPT and mail.name in (RESULTS, PEOPLE):
-            workdir, part = self.linking.workdir, self.linking.part(home, mail.name)
-            Parts(workdir, "linked").write(part, Parts(workdir, FOLDER).read_batches(mail.part, [mail.batch]))
-            yield part
-
-
 @dataclass
 class LinkFaces(beam.PTransform):
-    """Blocks of compared faces become parts of linked; gives their names."""
+    """Blocks of compared faces become parts of identities; gives their names."""
 
     linking: Linking
+    earlier: Sequence[str]
+    """Parts of earlier identities."""
 
     def expand(self, blocks: beam.PCollection[Block]) -> beam.PCollection[str]:
         linking = self.linking
@@ -210,7 +187,7 @@ class LinkFaces(beam.PTransform):
                 | "Say who" >> beam.ParDo(SayWho(linking)))
         everyone = [(home, Mail(PRESENT, "", "", 0)) for home in range(linking.homes)]
         faces = blocks | "Lay out" >> beam.ParDo(LayOut(linking), beam.pvalue.AsSingleton(said))
-        return ((faces, blocks.pipeline | "Everyone" >> beam.Create(everyone))
+        kept = ((faces, blocks.pipeline | "Everyone" >> beam.Create(everyone))
                 | "To all homes" >> beam.Flatten()
-                | "Link" >> TakeSteps(linking.workdir, linking.state, linking.steps, linking.homes, linking.kinds)
-                | "Publish" >> beam.ParDo(Publish(linking)))
+                | "Link" >> TakeSteps(linking.workdir, linking.state, linking.steps, linking.homes, linking.kinds))
+        return (blocks, kept, said) | "Name people" >> NamePeople(linking.naming, self.earlier)

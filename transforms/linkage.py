@@ -12,9 +12,8 @@ join and never bridge (F 0.960 for 0.970 where a face below 0.4 keeps its best e
 face, and hardly more false ones)."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -24,7 +23,7 @@ from transforms import adoption, digests, levels, people
 from transforms.cells import Cells, neighbours
 from transforms.homes import Step, run_here
 from transforms.mates import exclusive_images, same_person_twice
-from transforms.rows import Kind, Rows, take, together
+from transforms.rows import Kind, Rows, together
 from transforms.similarity import (
     COHORT,
     MOST,
@@ -90,39 +89,9 @@ class Graph:
         return Graph(self.ids[rows], self.faces[rows], self.half[rows], self.images[rows], self.cells, edges)
 
 
-class Clustered(NamedTuple):
-    """N faces as people."""
-
-    label: np.ndarray
-    """int64 [N], the person of each face, numbered by their first row; -1 for an outlier, and for who was left out"""
-    similarity: np.ndarray
-    """float32 [N], the cosine of each face to the mean of those it was put together with, an outlier's too"""
-    people: Rows
-    """See `people.kinds`: a row for each person, by number, but for `nearest`: another one's number, -1 for nobody"""
-
-    @staticmethod
-    def of(ids: np.ndarray, row: np.ndarray, results: Rows, people: Rows) -> Clustered:
-        """From what homes keep in the end, about faces whose ids are int64 [N], of which each result has a row."""
-        order = np.argsort(ids)
-
-        def rows_of_ids(some: np.ndarray) -> np.ndarray:
-            return order[np.searchsorted(ids[order], some)]
-
-        head, similarity = np.full(len(ids), -1), np.zeros(len(ids), np.float32)
-        head[row], similarity[row] = np.where(results["lost"], -1, rows_of_ids(results["head"])), results["similarity"]
-        label = numbered(head)
-        number = np.full(len(ids), -1)
-        number[head[head >= 0]] = label[head >= 0]
-        others = np.flatnonzero(people["nearest"] >= 0)
-        nearest = np.full(len(people["id"]), -1)
-        nearest[others] = number[rows_of_ids(people["nearest"][others])]
-        by_number = np.argsort(number[rows_of_ids(people["id"])])
-        return Clustered(label, similarity, take({**people, "nearest": nearest}, by_number))
-
-
 def cluster_faces(graph: Graph, bounds: Bounds, persons: np.ndarray, camps: scipy.sparse.csr_matrix,
-                  merged: Sequence[np.ndarray] = ()) -> Clustered:
-    """The person of each face.
+                  merged: Sequence[np.ndarray] = ()) -> Mapping[str, Rows]:
+    """What is kept in the end of faces as people: see `people.kinds`; faces are numbered by their rows.
 
     persons: int64 [N], the same number for faces that are known to be one person, -1 for all others: links that must be,
         whatever the vectors say
@@ -139,8 +108,7 @@ def cluster_faces(graph: Graph, bounds: Bounds, persons: np.ndarray, camps: scip
         one, steps = persons, all_steps(bounds, cells, bool((persons >= 0).any()), merges)
     sure = persons >= 0
     sure[np.concatenate([*merged, np.zeros(0, np.int64)])] = True
-    kept = run_here(steps, all_kinds(graph.cells), letters(graph, one, camps, sure, merged))
-    return Clustered.of(graph.ids, kept["results"]["face"], kept["results"], kept["people"])
+    return run_here(steps, all_kinds(graph.cells), letters(graph, one, camps, sure, merged))
 
 
 def all_steps(bounds: Bounds, cells: Callable[[], Cells], known: bool, merges: bool) -> Iterator[Step]:
@@ -180,12 +148,3 @@ def letters(graph: Graph, persons: np.ndarray, camps: scipy.sparse.csr_matrix, s
         "replies": together([{"id": ids[ends], "other": ids[others], "average": graph.edges.similarity.astype(np.float64),
                               "forbidden": apart} for ends, others in ((first, second), (second, first))]),
         "merges": {"id": ids[rows], "merge": np.repeat(np.arange(len(merged)), list(map(len, merged)))}}
-
-
-def numbered(label: np.ndarray) -> np.ndarray:
-    """Labels int64 [N] numbered from 0 in the order in which they first occur; negative ones become -1."""
-    known = label >= 0
-    _, first, cluster = np.unique(label[known], return_index=True, return_inverse=True)
-    result = np.full(len(label), -1, np.int64)
-    result[known] = np.argsort(np.argsort(first))[cluster]
-    return result

@@ -4,21 +4,18 @@
     -> those whom a user makes one are one -> how large and how alike people are, and who is most like them"""
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 import scipy.sparse
 from scipy.sparse.csgraph import connected_components
 
-from schemas.identity import PEOPLE
 from transforms.cells import Cells, best_of_cells
 from transforms.homes import Home, Step
 from transforms.levels import Merge, Settle, send_bodies, to_regions
-from transforms.rows import Kind, Rows, once, take
-from transforms.similarity import UNIT, directions, products, squares
+from transforms.rows import Kind, once, take
+from transforms.similarity import directions, products, squares
 from transforms.stars import chunks
 
 
@@ -181,16 +178,3 @@ class Resemble:
         nearest, value = people["nearest"].copy(), people["value"].copy()
         nearest[row], value[row] = best["other"], best["value"]
         home.kept["people"] = {**people, "nearest": nearest, "value": value}
-
-
-def describe(people: Rows, names: Sequence[str], before: Sequence[Counter[str]]) -> pa.Table:
-    """The table `PEOPLE`, one row an identity, by name.
-
-    people: of `linkage.Clustered`; names: of each; before: what its faces were called before."""
-    known = people["nearest"] >= 0
-    return pa.table({
-        "identity": list(names), "faces": people["size"], "spread": 1 - people["similarity"],
-        "nearest": [names[at] if at >= 0 else None for at in people["nearest"].tolist()],
-        "nearest_similarity": pa.array(people["value"] / UNIT, mask=~known),
-        "earlier": [min(its, key=lambda name: (-its[name], name), default=None) for its in before],
-    }, schema=PEOPLE).sort_by("identity")

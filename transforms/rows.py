@@ -8,7 +8,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+TEXT = np.dtype(object)
+"""Of a column of strings."""
 Rows = dict[str, np.ndarray]
 """Columns of one length; vectors are rows of a column with two axes."""
 Kind = Mapping[str, np.dtype[Any]]
@@ -47,6 +50,7 @@ def replaced(table: Rows, rows: np.ndarray, new: Rows) -> Rows:
 def once(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The first row int64 [m] of each different combination of columns [n], in their order, and which combination each row has,
     int64 [n]."""
+    columns = tuple(codes(column) if column.dtype == TEXT else column for column in columns)
     order = np.lexsort(columns[::-1])
     new = np.ones(len(order), bool)
     if len(order):
@@ -54,6 +58,14 @@ def once(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     number = np.empty(len(order), np.int64)
     number[order] = np.cumsum(new) - 1
     return order[new], number
+
+
+def codes(column: np.ndarray) -> np.ndarray:
+    """Numbers int64 [n] that compare as the strings [n] do."""
+    coded = pa.array(column, pa.string()).dictionary_encode()
+    rank = np.empty(len(coded.dictionary), np.int64)
+    rank[pc.sort_indices(coded.dictionary).to_numpy()] = np.arange(len(rank))
+    return rank[coded.indices.to_numpy()]
 
 
 def distinct(rows: Rows, *columns: str) -> Rows:
@@ -68,7 +80,7 @@ def to_table(rows: Rows) -> pa.Table:
 def as_column(column: np.ndarray) -> pa.Array:
     """As Arrow holds it: vectors as bytes."""
     if column.ndim == 1:
-        return pa.array(column)
+        return pa.array(column, pa.string() if column.dtype == TEXT else None)
     data = np.ascontiguousarray(column)
     return pa.FixedSizeBinaryArray.from_buffers(pa.binary(data.itemsize * data.shape[1]), len(data), [None, pa.py_buffer(data)])
 
@@ -80,6 +92,6 @@ def from_table(table: pa.Table, kind: Kind) -> Rows:
 def from_column(column: pa.ChunkedArray, dtype: np.dtype[Any]) -> np.ndarray:
     """What `as_column` was given, of the dtype of a row."""
     if not dtype.shape:
-        return column.to_numpy()
+        return column.to_numpy(zero_copy_only=False)
     chunks = [np.frombuffer(chunk.buffers()[1], dtype, len(chunk), chunk.offset * dtype.itemsize) for chunk in column.chunks]
     return chunks[0] if len(chunks) == 1 else np.concatenate([np.empty((0, *dtype.shape), dtype.base), *chunks])
