@@ -125,7 +125,7 @@ class ClusterFaces(beam.DoFn):
         bounds = bounds_of(workdir, self.options)
         faces, graph = self.compared.graph(workdir) if self.compared else whole_graph(workdir, bounds)
         face_ids = faces["face_id"].to_pylist()
-        known = read_known(workdir, self.options.identities, face_ids)
+        known = read_known(workdir, self.options.identities, [faces["face_id"]])
         tell_ignored(known)
         earlier = [read_earlier(workdir, part) for part in earlier_parts(workdir)]
         kept = named(face_ids, graph.ids, clustered(face_ids, graph, bounds, known), known, earlier)

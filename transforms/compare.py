@@ -162,6 +162,10 @@ class Compared:
         """Names of the parts of each of `KEPT`, one a block."""
         return [block.name(self.state) for block in self.blocks]
 
+    def face_ids(self, workdir: str) -> Iterator[pa.ChunkedArray]:
+        """Of each block."""
+        return (Parts(workdir, "grid").read(part, ["face_id"])["face_id"] for part in self.parts())
+
     def faces(self, workdir: str) -> pa.Table:
         """face_id, id (`digests.numbers`) and part of each face, in the order of the blocks."""
         tables = []

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from scipy.cluster.hierarchy import DisjointSet
 
 from transforms import digests, progress
@@ -78,16 +79,21 @@ def tell_ignored(known: Known) -> None:
 
 
 class _Faces:
-    """Finds the face that a user means."""
+    """Finds the face that a user means: holds those alone that may be meant."""
 
-    def __init__(self, images: pa.Table, face_ids: Iterable[str]) -> None:
-        """`images`: uri and image_key of every image, copies too."""
+    def __init__(self, said: set[str], images: Iterable[pa.Table], face_ids: Iterable[pa.ChunkedArray]) -> None:
+        """`said`: what a user calls faces; `images`: uri and image_key of every image, copies too."""
         self.images_of: dict[str, set[str]] = {}
-        for uri, image_key in zip(images["uri"].to_pylist(), images["image_key"].to_pylist(), strict=True):
-            self.images_of.setdefault(uri, set()).add(image_key)
+        uris = pa.array(sorted(said), pa.string())
+        for table in images:
+            meant = table.filter(pc.is_in(table["uri"], uris))
+            for uri, image_key in zip(meant["uri"].to_pylist(), meant["image_key"].to_pylist(), strict=True):
+                self.images_of.setdefault(uri, set()).add(image_key)
         self.faces: dict[str, list[str]] = {}
-        for face_id in face_ids:
-            self.faces.setdefault(face_id.partition(":")[0], []).append(face_id)
+        keys = pa.array(sorted({one.partition(":")[0] for one in said}.union(*self.images_of.values())), pa.string())
+        for some in face_ids:
+            for face_id in some.filter(pc.is_in(pc.utf8_slice_codeunits(some, 0, 32), keys)).to_pylist():
+                self.faces.setdefault(face_id.partition(":")[0], []).append(face_id)
 
     def find(self, said: str) -> str:
         """face_id of a face_id, an image_key or a uri. Raises LookupError, with the reason."""
@@ -104,16 +110,19 @@ class _Faces:
         return faces[0]
 
 
-def read_known(workdir: str, identities: str | None, face_ids: list[str]) -> Known:
+def read_known(workdir: str, identities: str | None, face_ids: Iterable[pa.ChunkedArray]) -> Known:
     """All that is said of a work directory's faces. Raises Failure where a file cannot be read or contradicts itself.
 
-    `identities`: URL of a folder or a file, see above."""
+    `identities`: URL of a folder or a file, see above. Of face_ids and of images no more is held than what is said."""
     if not anything_said(workdir, identities):
         return Known()
-    corrections = list(_corrections(workdir))
-    known, faces = Known(), _Faces(Parts(workdir, "images").read_all(["uri", "image_key"]), face_ids)
+    corrections, names = list(_corrections(workdir)), list(_names(identities)) if identities else []
+    images = Parts(workdir, "images")
+    all_said = {said for _, said in names} | set(_strings([line for _, line in corrections]))
+    known = Known()
+    faces = _Faces(all_said, (images.read(part, ["uri", "image_key"]) for part in images.parts()), face_ids)
     named: dict[str, list[str]] = {}
-    for name, said in _names(identities) if identities else ():
+    for name, said in names:
         named.setdefault(name, []).extend(_found(known, faces, [said]))
     camps = [(str(identities), list(named.values()))]
     for where, line in corrections:
@@ -145,6 +154,15 @@ def read_known(workdir: str, identities: str | None, face_ids: list[str]) -> Kno
             of_one.setdefault(person, set()).add(number)
     known.camps = {face: of_one[known.one[face]] for face in known.one if known.one[face] in of_one}
     return known
+
+
+def _strings(line: Any) -> Iterator[str]:
+    """What may name a face, in a line of JSON."""
+    if isinstance(line, dict | list):
+        for inner in line.values() if isinstance(line, dict) else line:
+            yield from _strings(inner)
+    else:
+        yield str(line)
 
 
 def _unite(people: DisjointSet, faces: list[str]) -> None:

@@ -97,7 +97,7 @@ class SayWho(beam.DoFn):
         if not self.linking.known:
             yield ""
             return
-        known = read_known(workdir, self.linking.identities, self.linking.compared.faces(workdir)["face_id"].to_pylist())
+        known = read_known(workdir, self.linking.identities, self.linking.compared.face_ids(workdir))
         tell_ignored(known)
         part = f"{digests.of(self.linking.state, 'said')}.parquet"
         Parts(workdir, FOLDER).write(part, said_of(known))
