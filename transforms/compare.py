@@ -29,7 +29,7 @@ from transforms.rows import as_column
 from transforms.similarity import MOST, UNIT, BestEdges, Edges, best_of_each, without
 from transforms.survey import Table, table_part
 
-VERSION = 3
+VERSION = 4
 """Raised when the same faces and bounds give other edges."""
 Batch = tuple[str, int]
 """A part, and the number of one of its batches."""
