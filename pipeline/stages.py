@@ -53,7 +53,7 @@ from transforms.parts import (
 from transforms.recognize import RECOGNIZED, proposals_parts
 from transforms.shards import Shard, plan
 from transforms.split import AssignSplits, grouped, samples_part, splits_part
-from transforms.survey import SurveyFaces, table_part
+from transforms.survey import SurveyFaces, Table, table_part
 from transforms.synthetic import synthesized
 from transforms.write import WriteOptions, WriteShards, shard_part
 
@@ -138,7 +138,7 @@ def cluster(workdir: str, options: ClusterOptions, run: RunOptions) -> None:
     wanted = [parts.of(part) for part in faces.parts()]
     if stands(identities, wanted, state):
         return
-    compared = compare(workdir, state, face_models.bounds(embedder_of(workdir)), run)
+    compared = compare(workdir, face_models.bounds(embedder_of(workdir)), run)
     homes = -(-int(compared.starts(workdir)[-1]) // FACES) if compared else 1
     if compared and homes > 1:
         link(Linking(workdir, compared, bounds_of(workdir, options), parts, options.identities,
@@ -151,21 +151,24 @@ def cluster(workdir: str, options: ClusterOptions, run: RunOptions) -> None:
     identities.commit({PHOTOS: wanted}, state, recorded(options))
 
 
-def compare(workdir: str, state: dict[str, str], bounds: Bounds, run: RunOptions) -> Compared | None:
-    """Find which faces are alike, unless they are few enough for `ClusterIdentities` to do so. `state`: of faces and images."""
+def compare(workdir: str, bounds: Bounds, run: RunOptions) -> Compared | None:
+    """Find which faces are alike, unless they are few enough for `ClusterIdentities` to do so."""
     if few(workdir, embedder_of(workdir)):
         for folder in (*KEPT, *PASSING, "cells"):
             Parts(workdir, folder).discard()
         return None
     compared = Compared.of(workdir, bounds)
-    if all(stands(Parts(workdir, folder), compared.parts(), state) for folder in KEPT):
+    if all(stands(Parts(workdir, folder), compared.parts(), compared.made_from) for folder in KEPT):
         return compared
     with shown("compare", 3 * len(compared.blocks), "blocks"):
-        run.over(workdir, compared.blocks, SurveyFaces(workdir, compared.state, bounds, compared.parts()))
-        run.over(workdir, compared.blocks, CompareFaces(workdir, compared.state, bounds))
-    Parts(workdir, "cells").commit({PHOTOS: [table_part(compared.state)]}, state)
-    for folder in KEPT:
-        Parts(workdir, folder).commit({PHOTOS: compared.parts()}, state)
+        run.over(workdir, compared.blocks,
+                 SurveyFaces(workdir, compared.state, bounds, compared.parts(), compared.earlier))
+        if not Table.read(workdir, table_part(compared.state)).reused:
+            compared = replace(compared, earlier=None)
+        run.over(workdir, compared.blocks, CompareFaces(workdir, compared.state, bounds, compared.earlier))
+    Parts(workdir, "cells").commit({PHOTOS: [table_part(compared.state)]}, compared.made_from)
+    for folder in KEPT:  # of which the last says that all is there
+        Parts(workdir, folder).commit({PHOTOS: compared.parts()}, compared.made_from, compared.record())
     for folder in PASSING:
         Parts(workdir, folder).discard()
     return compared

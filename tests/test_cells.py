@@ -90,8 +90,8 @@ def test_a_cell_that_is_too_large_is_split_and_neighbours_still_meet(monkeypatch
     faces = on_grid(people / np.linalg.norm(people, axis=1, keepdims=True)).astype(np.int16)
     compared = []
     compare = similarity.BestEdges.compare
-    monkeypatch.setattr(similarity.BestEdges, "compare", lambda self, faces, half, rows: (
-        compared.append(len(rows)), compare(self, faces, half, rows))[1])
+    monkeypatch.setattr(similarity.BestEdges, "compare", lambda self, faces, half, rows, fresh: (
+        compared.append(len(rows)), compare(self, faces, half, rows, fresh))[1])
     edges = neighbours(Cells.one(32), faces, np.zeros(600, np.int64), 0.7, 16)
     assert 100 > max(compared) > 1
     same = (edges.first // 4 == edges.second // 4).sum()

@@ -16,9 +16,10 @@ from transforms import blocks, cells, face_models
 from transforms.cells import neighbours
 from transforms.cluster import ClusterOptions, graph_of
 from transforms.compare import KEPT, PASSING, Compared
-from transforms.linkage import MOST
+from transforms.extract import FOLDERS
 from transforms.parts import Parts
-from transforms.similarity import Edges
+from transforms.similarity import MOST, BestEdges, Edges
+from transforms.survey import Table
 
 PHOTOS = party(40, 40)
 BOUNDS = face_models.bounds(EMBEDDER)
@@ -102,23 +103,107 @@ def test_the_same_faces_give_the_same_bytes_and_are_compared_once(workdir, tmp_p
     assert len(Parts(workdir, "identities").read_all()) == len(Parts(workdir, "faces").read_all(["face_id"]))
 
 
+def add(workdir: str, folder: str, part: str, table: pa.Table) -> None:
+    """Another part of photos."""
+    there = Parts(workdir, folder)
+    there.write(part, table)
+    there.commit({"photos": [*there.parts(), part]}, options=there.options())
+
+
+def grown(workdir: str, later: int) -> tuple[str, list[str]]:
+    """A work directory of all parts but some was clustered, then these came: its URL and the names of the later parts."""
+    names = Parts(workdir, "faces").parts()
+    some = str(shutil.copytree(workdir, f"{workdir}-some"))
+    for folder in FOLDERS:
+        there = Parts(some, folder)
+        there.commit({"photos": names[:-later]}, options=there.options())
+    run(some)
+    for folder in FOLDERS:
+        for part in names[-later:]:
+            add(some, folder, part, Parts(workdir, folder).read(part))
+    return some, names[-later:]
+
+
+def table_of(workdir: str) -> Table:
+    part, = Parts(workdir, "cells").parts()
+    return Table.read(workdir, part)
+
+
+def test_more_faces_are_compared_with_all_and_no_two_again(workdir, monkeypatch):
+    small_cells(monkeypatch)
+    some, later = grown(workdir, 2)
+    before, table, names = Compared.of(some, BOUNDS), table_of(some), run_names(some)
+    offered, compare = [], BestEdges.compare
+
+    def counted(self, faces, half, rows, fresh, *block):
+        offered.append((len(rows), len(fresh)))
+        compare(self, faces, half, rows, fresh, *block)
+
+    monkeypatch.setattr(BestEdges, "compare", counted)
+    now = run(some)
+    assert sum(fresh for _, fresh in offered) < sum(rows for rows, _ in offered) / 4
+    compared = Compared.of(some, BOUNDS)
+    found, graph = compared.graph(some)
+    assert before.earlier and compared.blocks == before.blocks
+    assert set(later) == {part for block in compared.blocks[before.earlier.count:] for part in block.parts}
+    assert found["face_id"].to_pylist() == faces_of(some, compared)["face_id"].to_pylist() and len(found) == len(now)
+    assert table_of(some).reused and np.array_equal(table.cells.centres, graph.cells.centres)
+    assert equal(graph.edges, neighbours(graph.cells, graph.faces, graph.half, BOUNDS.edge, MOST))
+    assert np.array_equal(graph.half, table.cohort.crowding(graph.faces))
+    assert all(now[face] == name for face, name in names.items())
+
+
+def run_names(workdir: str) -> dict[str, str | None]:
+    """face_id -> identity, as it was found last."""
+    return {row["face_id"]: row["identity"] for row in Parts(workdir, "identities").read_all().to_pylist()}
+
+
+def test_many_more_faces_are_compared_as_if_they_had_been_there_from_the_start(workdir, monkeypatch):
+    small_cells(monkeypatch)
+    some, _ = grown(workdir, 6)
+    run(some)
+    run(workdir)
+    assert bytes_of(some, *KEPT, "cells") == bytes_of(workdir, *KEPT, "cells")
+
+
+def test_a_table_that_is_gone_is_made_anew(workdir, monkeypatch):
+    small_cells(monkeypatch)
+    some, _ = grown(workdir, 2)
+    Parts(some, "cells").discard()
+    run(some)
+    run(workdir)
+    assert bytes_of(some, *KEPT, "cells") == bytes_of(workdir, *KEPT, "cells")
+
+
+def test_a_copy_that_lies_before_an_earlier_face_takes_its_place(workdir, monkeypatch):
+    small_cells(monkeypatch)
+    once = run(workdir)
+    first = Parts(workdir, "images").parts()[0]
+    for folder in FOLDERS:
+        table = Parts(workdir, folder).read(first)
+        if folder == "images":
+            table = table.set_column(table.schema.get_field_index("uri"), "uri",
+                                     pa.array([f"0/{uri}" for uri in table["uri"].to_pylist()]))
+        add(workdir, folder, "zz-copy.parquet", table)
+    assert run(workdir) == once and not table_of(workdir).reused
+    found, graph = Compared.of(workdir, BOUNDS).graph(workdir)
+    assert "zz-copy.parquet" in found["part"].to_pylist() and first not in found["part"].to_pylist()
+    assert equal(graph.edges, neighbours(graph.cells, graph.faces, graph.half, BOUNDS.edge, MOST))
+
+
 def test_a_picture_that_lies_in_several_parts_counts_once(tmp_path, monkeypatch):
     monkeypatch.setattr(blocks, "WHOLE", 0)
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 40_000)
     small_cells(monkeypatch)
     workdir = make_workdir(tmp_path, PHOTOS)
-    images, faces, crops = (Parts(workdir, name) for name in ("images", "faces", "crops"))
+    images = Parts(workdir, "images")
     again = images.parts()[0]
     copied = images.read(again)
     copied = copied.set_column(copied.schema.get_field_index("uri"), "uri",
                                pa.array([f"zz/{uri}" for uri in copied["uri"].to_pylist()]))
     once = run(workdir)
-    for folder, table in ((images, copied), (faces, faces.read(again)), (crops, crops.read(again))):
-        folder.write("copy.parquet", table)
-        folder.commit({"photos": [*folder.parts(), "copy.parquet"]}, options=folder.options())
-    rejects = Parts(workdir, "rejects")
-    rejects.write("copy.parquet", rejects.read(again))
-    rejects.commit({"photos": [*rejects.parts(), "copy.parquet"]}, options=rejects.options())
+    for folder in FOLDERS:
+        add(workdir, folder, "copy.parquet", copied if folder == "images" else Parts(workdir, folder).read(again))
     assert run(workdir) == once
     assert Parts(workdir, "identities").read_all()["face_id"].to_pylist().count(min(once)) == 1
 

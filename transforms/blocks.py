@@ -1,6 +1,7 @@
 """Parts of faces that a worker reads at once, how a face is numbered in them, and how vectors lie in parts."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,21 @@ class Block:
         return f"{digests.of(state, self.number)}.{suffix}"
 
 
+@dataclass(frozen=True)
+class Earlier:
+    """Blocks that were compared before more parts came: the first of all blocks."""
+
+    state: str
+    """Names their parts."""
+    count: int
+    surveyed: int
+    """Bytes of the parts of faces that their table of cells was made of."""
+
+    def name(self, block: Block) -> str | None:
+        """Of the parts that were made of a block, if it was there."""
+        return block.name(self.state) if block.number < self.count else None
+
+
 def few(workdir: str, embedder: Embedder) -> bool:
     """Whether one cell holds all faces of a work directory. Parts are opened only where their embeddings, half of their bytes
     at least, may be so few."""
@@ -39,11 +55,13 @@ def few(workdir: str, embedder: Embedder) -> bool:
             and sum(map(faces.rows, parts)) <= WHOLE)
 
 
-def blocks(workdir: str) -> tuple[Block, ...]:
-    """The valid parts of faces, in their order, in blocks. One listing."""
+def blocks(workdir: str, earlier: Sequence[Sequence[str]] = ()) -> tuple[Block, ...]:
+    """The valid parts of faces, in their order, in blocks; those of earlier blocks, which must be valid still, stay in these.
+    One listing."""
     faces = Parts(workdir, "faces")
-    sizes, taken, groups = faces.sizes(), BLOCK_BYTES, list[list[str]]()
-    for part in faces.parts():
+    sizes, taken, groups = faces.sizes(), BLOCK_BYTES, [list(parts) for parts in earlier]
+    placed = {part for parts in earlier for part in parts}
+    for part in (part for part in faces.parts() if part not in placed):
         if taken + sizes[part] > BLOCK_BYTES:
             taken = 0
             groups.append([])

@@ -32,8 +32,8 @@ faces 8 cells of 1500 find 0.81, around middles 0.92; at a million 8 of 1500 sin
 REGION = 192
 """Cells of a region, of `CELL` faces, and fewer of larger ones: a choice of what a worker takes on at once."""
 SEARCH = 48
-"""Regions in which the cells of a face are looked for. On a million generated faces of 512 numbers, seed 3, with 167 regions 0.83
-of the ten strongest edges are found with 12, 0.90 with 32 and 0.96 with all."""
+"""Regions in which the cells of a face are looked for. On a million generated faces of 512 numbers, seed 3, with 167 regions
+0.83 of the ten strongest edges are found with 12, 0.90 with 32 and 0.96 with all."""
 ROUNDS = 4
 """Of k-means, that make the regions: without, 0.68 of the cells of a face were found in 16 of 63 regions, with them 0.85."""
 NUMBERS = 1 << 22
@@ -171,24 +171,24 @@ def by_cell(cells: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 
 def neighbours(cells: Cells, faces: np.ndarray, half: np.ndarray, least: float, most: int) -> Edges:
     """`transforms.similarity.strong_edges` among the faces of each cell; arguments as there."""
-    best = BestEdges(len(faces), least, most)
+    best, fresh = BestEdges(len(faces), least, most), np.ones(len(faces), bool)
     for _, rows in by_cell(cells.nearest(faces)):
-        compare_cell(best, faces, half, rows)
+        compare_cell(best, faces, half, rows, fresh)
     return best.edges()
 
 
-def compare_cell(best: BestEdges, faces: np.ndarray, half: np.ndarray, rows: np.ndarray) -> None:
-    """Add the edges between the rows int64 [n] of one cell, ascending; arguments as above. A cell that is too large is split
-    into its own cells, if those are smaller."""
+def compare_cell(best: BestEdges, faces: np.ndarray, half: np.ndarray, rows: np.ndarray, fresh: np.ndarray) -> None:
+    """Add the edges between the rows int64 [n] of one cell, ascending, of which one at least is `fresh`, bool [N]; other
+    arguments as above. A cell that is too large is split into its own cells, if those are smaller."""
     if len(rows) > LARGEST:
         drawn = rows[::max(1, CELL // SPILL)]
         inside = Cells.around(faces[drawn].astype(np.float32), half[drawn], SPILL)
         parts = [rows[its] for _, its in by_cell(inside.nearest(faces[rows]))]
         if max(map(len, parts)) < len(rows):
             for part in parts:
-                compare_cell(best, faces, half, part)
+                compare_cell(best, faces, half, part, fresh)
             return
-    best.compare(faces, half, rows)
+    best.compare(faces, half, rows, rows[fresh[rows]])
 
 
 class Best(NamedTuple):

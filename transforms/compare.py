@@ -9,6 +9,7 @@ batch of their own, and a worker reads those of one region from all blocks."""
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,15 +21,17 @@ import pyarrow as pa
 from schemas.embedder import Bounds
 from schemas.table import vectors
 from transforms import digests, progress
-from transforms.blocks import ROW_BITS, Block, blocks, from_binary
+from transforms.blocks import ROW_BITS, Block, Earlier, blocks, from_binary
 from transforms.cells import by_cell, compare_cell
 from transforms.linkage import Graph
 from transforms.mates import exclusive_images, same_person_twice
-from transforms.parts import Parts, state_of
+from transforms.parts import NotReady, Parts, state_of
 from transforms.rows import as_column
 from transforms.similarity import MOST, UNIT, BestEdges, Edges, best_of_each, without
 from transforms.survey import Table, table_part
 
+GROWTH = 1.1
+"""Times the bytes of faces that a table of cells was made of, up to which it serves more: a choice. Cells grow as much."""
 VERSION = 4
 """Raised when the same faces and bounds give other edges."""
 Batch = tuple[str, int]
@@ -38,8 +41,8 @@ Batch = tuple[str, int]
 class PlaceBlock(beam.DoFn):
     """Find the cells of a block's faces, and lay each face into every region that has some of them."""
 
-    def __init__(self, workdir: str, state: str, bounds: Bounds) -> None:
-        self.workdir, self.state, self.bounds = workdir, state, bounds
+    def __init__(self, workdir: str, state: str, bounds: Bounds, earlier: Earlier | None) -> None:
+        self.workdir, self.state, self.bounds, self.earlier = workdir, state, bounds, earlier
 
     def setup(self) -> None:
         self.table = Table.read(self.workdir, table_part(self.state))
@@ -49,11 +52,10 @@ class PlaceBlock(beam.DoFn):
         rows = Parts(self.workdir, "grid").read(name, ["id", "image_key", "vector"])
         ids = rows["id"].to_numpy()
         faces = without(from_binary(rows["vector"]), self.table.mean)
-        images = np.unique(rows["image_key"].to_numpy(zero_copy_only=False).astype(str), return_inverse=True)[1]
-        half = self.table.cohort.crowding(faces)
-        Parts(self.workdir, "crowding").write(name, pa.table(
-            {"half": half, "exempt": same_person_twice(faces, images, self.bounds.strict_same_person * UNIT)}))
-        cells = self.table.cells.nearest(faces)
+        before = self.earlier.name(block) if self.earlier else None
+        about = Parts(self.workdir, "crowding").read(before) if before else self._about(faces, rows["image_key"])
+        Parts(self.workdir, "crowding").write(name, about)
+        half, cells = about["half"].to_numpy(), vectors(about["cells"])
         region = self.table.cells.region(cells)
         regions, tables, placed = np.unique(region), [], block.name(self.state, "arrow")
         for one in regions:
@@ -61,15 +63,24 @@ class PlaceBlock(beam.DoFn):
             inside = np.where(region[its] == one, cells[its], -1)
             tables.append(pa.table({
                 "face": its | block.number << ROW_BITS, "id": ids[its], "half": half[its], "vector": as_column(faces[its]),
-                "cells": pa.FixedSizeListArray.from_arrays(pa.array(inside.ravel()), cells.shape[1])}))
+                "cells": pa.FixedSizeListArray.from_arrays(pa.array(inside.ravel()), cells.shape[1]),
+                "fresh": np.full(len(its), not before)}))
         Parts(self.workdir, "placed").write_batches(placed, tables)
         for number, one in enumerate(regions.tolist()):
             yield one, (placed, number)
         progress.advance("compare")
 
+    def _about(self, faces: np.ndarray, image_keys: pa.ChunkedArray) -> pa.Table:
+        images = np.unique(image_keys.to_numpy(zero_copy_only=False).astype(str), return_inverse=True)[1]
+        cells = self.table.cells.nearest(faces).astype(np.int32)
+        return pa.table({"half": self.table.cohort.crowding(faces),
+                         "exempt": same_person_twice(faces, images, self.bounds.strict_same_person * UNIT),
+                         "cells": pa.FixedSizeListArray.from_arrays(pa.array(cells.ravel()), cells.shape[1])})
+
 
 class CompareRegion(beam.DoFn):
-    """Find the edges inside the cells of a region, and leave each with the blocks of its two faces."""
+    """Find the edges inside the cells of a region, but for those between faces of earlier blocks, and leave each with the
+    blocks of its two faces."""
 
     def __init__(self, workdir: str, state: str, bounds: Bounds) -> None:
         self.workdir, self.state, self.bounds = workdir, state, bounds
@@ -78,9 +89,9 @@ class CompareRegion(beam.DoFn):
         rows = read_batches(Parts(self.workdir, "placed"), region[1]).sort_by("face")
         face, ids, cells = rows["face"].to_numpy(), rows["id"].to_numpy(), vectors(rows["cells"])
         best = BestEdges(len(face), self.bounds.edge, MOST)
-        faces, half = from_binary(rows["vector"]), rows["half"].to_numpy()
+        faces, half, fresh = from_binary(rows["vector"]), rows["half"].to_numpy(), rows["fresh"].to_numpy()
         for _, its in by_cell(cells):
-            compare_cell(best, faces, half, its)
+            compare_cell(best, faces, half, its, fresh)
         edges = best.edges()
         ends = np.concatenate([face[edges.first], face[edges.second]])
         other, similarity = np.concatenate([edges.second, edges.first]), np.tile(edges.similarity, 2)
@@ -96,15 +107,18 @@ class CompareRegion(beam.DoFn):
 
 
 class BestOfBlock(beam.DoFn):
-    """Keep the best edges of each face of a block."""
+    """Keep the best edges of each face of a block, of those it had and those that were found."""
 
-    def __init__(self, workdir: str, state: str) -> None:
-        self.workdir, self.state = workdir, state
+    def __init__(self, workdir: str, state: str, earlier: Earlier | None) -> None:
+        self.workdir, self.state, self.earlier = workdir, state, earlier
 
     def process(self, element: tuple[int, dict[str, list[Any]]]) -> Iterator[str]:
         _, found = element
-        name = found["blocks"][0].name(self.state)
+        block: Block = found["blocks"][0]
+        name, before = block.name(self.state), self.earlier.name(block) if self.earlier else None
         rows = read_batches(Parts(self.workdir, "compared"), found["batches"]) if found["batches"] else NO_EDGES
+        if before:
+            rows = pa.concat_tables([Parts(self.workdir, "edges").read(before), rows])
         face, other, similarity = (rows[column].to_numpy() for column in ("face", "other", "similarity"))
         best, _ = best_of_each(face, other, similarity, MOST)
         Parts(self.workdir, "edges").write(name, rows.take(pa.array(best)).combine_chunks())
@@ -112,7 +126,7 @@ class BestOfBlock(beam.DoFn):
         yield name
 
 
-KEPT, PASSING = ("grid", "crowding", "edges"), ("sample", "placed", "compared")
+KEPT, PASSING = ("crowding", "edges", "grid"), ("sample", "placed", "compared")
 """Folders of parts that stay, so that faces need not be compared again for other options, and of such that pass."""
 NO_EDGES = pa.table({"face": pa.array([], pa.int64()), "other": pa.array([], pa.int64()),
                      "other_id": pa.array([], pa.int64()), "similarity": pa.array([], pa.float32())})
@@ -133,15 +147,16 @@ class CompareFaces(beam.PTransform):
     workdir: str
     state: str
     bounds: Bounds
+    earlier: Earlier | None
 
     def expand(self, blocks: beam.PCollection[Block]) -> beam.PCollection[str]:
         regions = (blocks
-                   | "Place" >> beam.ParDo(PlaceBlock(self.workdir, self.state, self.bounds))
+                   | "Place" >> beam.ParDo(PlaceBlock(self.workdir, self.state, self.bounds, self.earlier))
                    | "By region" >> beam.GroupByKey()
                    | "Compare" >> beam.ParDo(CompareRegion(self.workdir, self.state, self.bounds)))
         return ({"blocks": blocks | "Number" >> beam.Map(lambda block: (block.number, block)), "batches": regions}
                 | "By block" >> beam.CoGroupByKey()
-                | "Best" >> beam.ParDo(BestOfBlock(self.workdir, self.state)))
+                | "Best" >> beam.ParDo(BestOfBlock(self.workdir, self.state, self.earlier)))
 
 
 @dataclass(frozen=True)
@@ -149,14 +164,38 @@ class Compared:
     """Faces of a work directory that were compared, by `CompareFaces`."""
 
     state: str
-    """Of the faces, which names all parts."""
+    """Names all parts."""
     blocks: tuple[Block, ...]
+    made_from: dict[str, str]
+    """What is compared, and how: see `Parts.commit`."""
+    size: int
+    """Bytes of the parts of faces."""
+    earlier: Earlier | None = None
+    """Blocks that are compared among each other already, by the same table."""
 
     @staticmethod
     def of(workdir: str, bounds: Bounds) -> Compared:
         """What a work directory's faces are, compared or not. Raises NotReady."""
-        state = state_of(Parts(workdir, "faces"), Parts(workdir, "images"))
-        return Compared(digests.of(state, dataclasses.astuple(bounds), VERSION), blocks(workdir))
+        faces, grid = Parts(workdir, "faces"), Parts(workdir, "grid")
+        made_from = {**state_of(faces, Parts(workdir, "images")), "how": digests.of(dataclasses.astuple(bounds), VERSION)}
+        sizes, there = faces.sizes(), set(faces.parts())
+        size = sum(sizes[part] for part in there)
+        try:
+            before, record = grid.made_from(), grid.options()
+        except NotReady:
+            before, record = {}, {}
+        if before == made_from:
+            return Compared(record["state"], blocks(workdir, record["blocks"]), made_from, size)
+        if (before.get("how") == made_from["how"] and there.issuperset(itertools.chain(*record["blocks"]))
+                and size <= GROWTH * record["surveyed"] and _all_there(workdir, record)):
+            earlier = Earlier(record["state"], len(record["blocks"]), record["surveyed"])
+            return Compared(digests.of(made_from, record["state"]), blocks(workdir, record["blocks"]), made_from, size, earlier)
+        return Compared(digests.of(made_from), blocks(workdir), made_from, size)
+
+    def record(self) -> dict[str, Any]:
+        """What `of` finds in the ledger of grid."""
+        return {"state": self.state, "blocks": [block.parts for block in self.blocks],
+                "surveyed": self.earlier.surveyed if self.earlier else self.size}
 
     def parts(self) -> list[str]:
         """Names of the parts of each of `KEPT`, one a block."""
@@ -196,6 +235,13 @@ class Compared:
         """Where each block begins, int64 [blocks], and how many faces there are."""
         grid = Parts(workdir, "grid")
         return np.cumsum([0, *(grid.rows(part) for part in self.parts())])
+
+
+def _all_there(workdir: str, record: dict[str, Any]) -> bool:
+    """Whether nothing is missing of what was compared, as a run leaves it that was stopped when it had finished."""
+    parts = {Block(number, parts).name(record["state"]) for number, parts in enumerate(record["blocks"])}
+    return (all(parts <= Parts(workdir, folder).existing() for folder in KEPT)
+            and table_part(record["state"]) in Parts(workdir, "cells").existing())
 
 
 def read_edges(workdir: str, parts: Sequence[str], starts: np.ndarray) -> Edges:

@@ -385,9 +385,9 @@ class CompareMeans:
         for region in np.unique(means["region"]):
             its = take(means, np.flatnonzero(means["region"] == region))
             its = take(its, np.argsort(its["id"]))
-            best = BestEdges(len(its["id"]), self.whole, MOST)
+            best, fresh = BestEdges(len(its["id"]), self.whole, MOST), np.ones(len(its["id"]), bool)
             for _, rows in by_cell(its["cells"]):
-                compare_cell(best, its["mean"], its["half"], rows)
+                compare_cell(best, its["mean"], its["half"], rows, fresh)
             edges = best.edges()
             for ours, theirs in ((edges.first, edges.second), (edges.second, edges.first)):
                 home.send("found", its["id"][ours], {"id": its["id"][ours], "other": its["id"][theirs]})

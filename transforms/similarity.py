@@ -250,8 +250,8 @@ def strong_edges(faces: np.ndarray, half: np.ndarray, least: float, most: int, b
     face.
 
     Faces [N, D] on the grid, half int64 [N] in grid units; ties go to the lower row. Memory grows with N x `most`."""
-    best = BestEdges(len(faces), least, most)
-    best.compare(faces, half, np.arange(len(faces)), block)
+    best, rows = BestEdges(len(faces), least, most), np.arange(len(faces))
+    best.compare(faces, half, rows, rows, block)
     return best.edges()
 
 
@@ -266,12 +266,14 @@ class BestEdges:
         self.parts = [(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32))]
         self.waiting, self.limit = 0, WAITING
 
-    def compare(self, faces: np.ndarray, half: np.ndarray, rows: np.ndarray, block: int = BLOCK) -> None:
-        """Add all edges between rows int64 [n], ascending, of faces [N, D] on the grid, half int64 [N]."""
-        for part in ranges(len(rows), block):
-            some = rows[part]
+    def compare(self, faces: np.ndarray, half: np.ndarray, rows: np.ndarray, fresh: np.ndarray, block: int = BLOCK) -> None:
+        """Add all edges between `fresh` rows int64 [m] and rows int64 [n], which hold them, both ascending, of faces [N, D] on
+        the grid, half int64 [N]."""
+        old = np.setdiff1d(rows, fresh, assume_unique=True)
+        for part in ranges(len(fresh), block):
+            some = fresh[part]
             here, here_half = faces[some].astype(np.float32), half[some].astype(np.float32)
-            for others in (rows[later] for later in ranges(len(rows), block, part.start)):
+            for others in (pool[its] for pool in (fresh[part.start:], old) for its in ranges(len(pool), block)):
                 similarity = products(here, faces[others])
                 similarity -= here_half[:, None]
                 similarity -= half[others].astype(np.float32)[None, :]
@@ -312,13 +314,26 @@ class BestEdges:
 
 def best_of_each(end: np.ndarray, other: np.ndarray, similarity: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices int64 [n] of the `most` most similar `other` of each `end`, and which rank each has, int64 [n] from 0, by end and
-    rank; of equal ones the lower `other` first, of one that occurs several times the first. Arguments [E]."""
-    order = np.lexsort((other, -similarity, end))
+    rank; of equal ones the lower `other` first, of one that occurs several times the first. Arguments [E], of integers."""
+    order = _best_first(end, other, similarity)
     again = (np.diff(end[order], prepend=-1) == 0) & (np.diff(other[order], prepend=-1) == 0)
     order = order[~again]
     starts = np.flatnonzero(np.diff(end[order], prepend=-1))
     rank = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
     return order[rank < most], rank[rank < most]
+
+
+def _best_first(end: np.ndarray, other: np.ndarray, similarity: np.ndarray) -> np.ndarray:
+    """Indices int64 [E] by `end`, by similarity downwards, and by `other`; equals in their order. To sort all three as one
+    number, where they fit into it, takes a third of the time (two million edges)."""
+    if not len(end):
+        return np.zeros(0, np.int64)
+    ends, others = (column.astype(np.int64) - int(column.min()) for column in (end, other))
+    steps = int(similarity.max()) - similarity.astype(np.int64)
+    few, many = int(others.max()) + 1, int(steps.max()) + 1
+    if (int(ends.max()) + 1) * many * few >= 2**63:
+        return np.lexsort((other, -similarity, end))
+    return np.argsort((ends * many + steps) * few + others, kind="stable")
 
 
 def ranges(count: int, block: int, start: int = 0) -> Iterator[slice]:

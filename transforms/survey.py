@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import apache_beam as beam
@@ -18,7 +18,7 @@ import pyarrow as pa
 from schemas.embedder import Bounds
 from schemas.table import vectors
 from transforms import digests, progress
-from transforms.blocks import ROW_BITS, Block, from_binary
+from transforms.blocks import ROW_BITS, Block, Earlier, from_binary
 from transforms.cells import Cells, are_drawn
 from transforms.mates import exclusive_images
 from transforms.parts import Parts
@@ -90,19 +90,21 @@ class Survey:
     """int16 [M, D], on the grid"""
     images: np.ndarray
     """str [M], keys of their images"""
+    moved: bool
+    """Whether other faces of earlier blocks count than did: a copy has come that lies first."""
 
     def __add__(self, other: Survey) -> Survey:
         both = np.concatenate([self.ids, other.ids])
         first = np.argsort(both, kind="stable")[:COHORT]
         return Survey(self.mean + other.mean, both[first], np.concatenate([self.faces, other.faces])[first],
-                      np.concatenate([self.images, other.images])[first])
+                      np.concatenate([self.images, other.images])[first], self.moved or other.moved)
 
 
 class SurveyBlock(beam.DoFn):
     """Write the distinct faces of a block, and its share of the sample of whom cells are made."""
 
-    def __init__(self, workdir: str, state: str) -> None:
-        self.workdir, self.state = workdir, state
+    def __init__(self, workdir: str, state: str, earlier: Earlier | None) -> None:
+        self.workdir, self.state, self.earlier = workdir, state, earlier
 
     def process(self, element: tuple[int, dict[str, list[Any]]]) -> Iterator[Survey]:
         _, found = element
@@ -128,8 +130,14 @@ class SurveyBlock(beam.DoFn):
             {"id": ids[sample], "vector": as_column(grid[sample])}))
         drawn = np.argsort(ids)[:COHORT]
         yield Survey(Mean.of(grid, exclusive_images(np.unique(keys, return_inverse=True)[1], np.zeros(len(keys), bool))),
-                     ids[drawn], grid[drawn], keys[drawn])
+                     ids[drawn], grid[drawn], keys[drawn], self._moved(block, ids))
         progress.advance("compare")
+
+    def _moved(self, block: Block, ids: np.ndarray) -> bool:
+        before = self.earlier.name(block) if self.earlier else None
+        if not before:
+            return False
+        return not np.array_equal(Parts(self.workdir, "grid").read(before, ["id"])["id"].to_numpy(), ids)
 
 
 @dataclass(frozen=True)
@@ -140,6 +148,8 @@ class Table:
     """float32 [D], grid units; None where they share none"""
     cohort: Cohort
     cells: Cells
+    reused: bool = False
+    """Whether it was made of fewer faces, before more came."""
 
     @staticmethod
     def of(survey: Survey, sample: np.ndarray, bounds: Bounds) -> Table:
@@ -153,7 +163,7 @@ class Table:
         return Table(mean, cohort, cells)
 
     def write(self, workdir: str, part: str) -> None:
-        arrays = {} if self.mean is None else {"mean": self.mean}
+        arrays = {"reused": np.asarray(self.reused)} | ({} if self.mean is None else {"mean": self.mean})
         arrays |= {f"cohort_{name}": np.asarray(value) for name, value in vars(self.cohort).items()}
         arrays |= {f"cells_{name}": np.asarray(value) for name, value in vars(self.cells).items()}
         Parts(workdir, "cells").write(part, pa.table({
@@ -168,7 +178,7 @@ class Table:
         cohort = Cohort(arrays["cohort_faces"], arrays["cohort_starts"], *numbers)
         cells = Cells(arrays["cells_centres"], arrays["cells_half"], arrays["cells_heads"], arrays["cells_head_half"],
                       arrays["cells_starts"], int(arrays["cells_spill"]))
-        return Table(arrays.get("mean"), cohort, cells)
+        return Table(arrays.get("mean"), cohort, cells, bool(arrays["reused"]))
 
 
 def table_part(state: str) -> str:
@@ -177,12 +187,17 @@ def table_part(state: str) -> str:
 
 
 class MakeTable(beam.DoFn):
-    """Say what the cells are, when all blocks are surveyed."""
+    """Say what the cells are, when all blocks are surveyed: those of earlier blocks, if their faces have not moved."""
 
-    def __init__(self, workdir: str, state: str, bounds: Bounds, parts: Sequence[str]) -> None:
-        self.workdir, self.state, self.bounds, self.parts = workdir, state, bounds, parts
+    def __init__(self, workdir: str, state: str, bounds: Bounds, parts: Sequence[str], earlier: Earlier | None) -> None:
+        self.workdir, self.state, self.bounds, self.parts, self.earlier = workdir, state, bounds, parts, earlier
 
     def process(self, survey: Survey) -> Iterator[str]:
+        if self.earlier and not survey.moved:
+            before = Table.read(self.workdir, table_part(self.earlier.state))
+            replace(before, reused=True).write(self.workdir, table_part(self.state))
+            yield table_part(self.state)
+            return
         sample = Parts(self.workdir, "sample")
         drawn = pa.concat_tables([rows.filter(pa.array(are_drawn(rows["id"].to_numpy(), survey.mean.faces)))
                                   for rows in map(sample.read, self.parts)]).sort_by("id")
@@ -199,6 +214,7 @@ class SurveyFaces(beam.PTransform):
     bounds: Bounds
     parts: Sequence[str]
     """Of grid, one a block."""
+    earlier: Earlier | None
 
     def expand(self, blocks: beam.PCollection[Block]) -> beam.PCollection[str]:
         copies = (blocks
@@ -207,6 +223,6 @@ class SurveyFaces(beam.PTransform):
                   | "Find copies" >> beam.ParDo(FindCopies()))
         return ({"blocks": blocks | "Number" >> beam.Map(lambda block: (block.number, block)), "copies": copies}
                 | "By block" >> beam.CoGroupByKey()
-                | "Survey" >> beam.ParDo(SurveyBlock(self.workdir, self.state))
+                | "Survey" >> beam.ParDo(SurveyBlock(self.workdir, self.state, self.earlier))
                 | "Add up" >> beam.CombineGlobally(lambda surveys: functools.reduce(operator.add, surveys)).without_defaults()
-                | "Make table" >> beam.ParDo(MakeTable(self.workdir, self.state, self.bounds, self.parts)))
+                | "Make table" >> beam.ParDo(MakeTable(self.workdir, self.state, self.bounds, self.parts, self.earlier)))
