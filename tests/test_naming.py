@@ -6,7 +6,7 @@ from itertools import count
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.homes import in_homes
@@ -97,6 +97,7 @@ def namings(draw):
     return labels, face_ids, earlier
 
 
+@settings(deadline=None)
 @given(namings(), st.data())
 def test_any_number_of_homes_gives_the_names_of_the_rule(naming, data):
     labels, face_ids, earlier = naming
@@ -111,6 +112,7 @@ def test_any_number_of_homes_gives_the_names_of_the_rule(naming, data):
         assert name_clusters(labels, face_ids, earlier, known) == wanted
 
 
+@settings(deadline=None)
 @given(namings(), st.randoms(use_true_random=False))
 def test_names_are_one_to_one_and_depend_neither_on_the_order_nor_on_the_numbers(naming, random):
     labels, face_ids, earlier = naming
@@ -126,6 +128,7 @@ def test_names_are_one_to_one_and_depend_neither_on_the_order_nor_on_the_numbers
     assert other == [names[row] for row in rows]
 
 
+@settings(deadline=None)
 @given(namings())
 def test_naming_again_changes_nothing(naming):
     labels, face_ids, earlier = naming

@@ -107,13 +107,18 @@ class Remember:
         order = np.lexsort((codes(called["face_id"]), head))
         first = order[np.diff(head[order], prepend=-1) != 0]
         home.send("leasts", head[first], {"id": head[first], "face_id": called["face_id"][first]})
-        for name, to in (("before", "claims"), ("known_as", "known_as"), ("in_camps", "in_camps")):
-            told = home.came(name)
-            told = take(told, np.flatnonzero(np.isin(told["id"], ids)))
-            told["id"] = head[np.searchsorted(ids, told["id"])]
-            if to == "claims":
-                told = _added_up({**told, "count": np.ones(len(told["id"]), np.int64)}, "id", "name")
-            home.send(to, told["id"], told)
+        before = _of_people(home.came("before"), ids, head)
+        claims = _added_up({**before, "count": np.ones(len(before["id"]), np.int64)}, "id", "name")
+        home.send("claims", claims["id"], claims)
+        for name in ("known_as", "in_camps"):
+            said = _of_people(home.came(name), ids, head)
+            home.send(name, said["id"], said)
+
+
+def _of_people(told: Rows, ids: np.ndarray, head: np.ndarray) -> Rows:
+    """What is told of faces, as told of their people: of ids int64 [n], ascending, whose people are int64 [n], of no others."""
+    told = take(told, np.flatnonzero(np.isin(told["id"], ids)))
+    return {**told, "id": head[np.searchsorted(ids, told["id"])]}
 
 
 def _added_up(rows: Rows, *columns: str) -> Rows:
