@@ -2,7 +2,7 @@
 
     python -m benchmarks.more_photos [--set 100000x512] [--seed 3] [--share 0.01] [--keep FOLDER]
 
-Runs `cluster` on a generated set (`benchmarks.identities`) without a share of its parts, and again with all of them. The plain
+Runs `cluster` on a generated set (`benchmarks.identities`) without a share of its images, and again with all of them. The plain
 baseline is the first run. Whose faces all stay together, with nobody else's, must keep the name."""
 from __future__ import annotations
 
@@ -15,10 +15,8 @@ import pyarrow.compute as pc
 
 from benchmarks import processes
 from benchmarks.identities import FaceSet, make, place
+from transforms.extract import FOLDERS
 from transforms.parts import LEDGER, PHOTOS, Parts, join, put
-
-FOLDERS = ("images", "faces", "crops", "rejects")
-"""Of what `extract` leaves."""
 
 
 def people(workdir: str) -> dict[str, set[str]]:
@@ -70,7 +68,7 @@ def main() -> None:
     parser.add_argument("--set", type=FaceSet.of, default=FaceSet(100_000, 512), metavar="FACESxDIMENSIONS",
                         help="default: 100000x512")
     parser.add_argument("--seed", type=int, default=3, help="default: 3")
-    parser.add_argument("--share", type=float, default=0.01, help="of the parts, that come later; default: 0.01")
+    parser.add_argument("--share", type=float, default=0.01, help="of the images, that come later; default: 0.01")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="of generated sets, to be used again; default: none")
     values = parser.parse_args()
     with place(values.keep, f"{values.set}-{values.seed}-more") as folder:

@@ -94,7 +94,7 @@ class Summary:
     alone: int
     """Of one face."""
     alike: tuple[float, str, str] | None
-    """Cosine of their means, less than 0, and names of the two most alike; None where there are no two."""
+    """The negative cosine of their means, and the names, of the two most alike; None where there are no two."""
     changes: tuple[tuple[str, int, tuple[str, ...]], ...]
     """What has become of earlier people, how many there are, and lines about the first of them."""
 
