@@ -23,7 +23,7 @@ EXPECTED = re.compile(rf"^[\w.]*?(?P<kind>{'|'.join(MACHINE + FAILURES)}): "
 is a plain Failure of ours."""
 BUNDLES_AT_ONCE = 2
 """Threads that run bundles on one machine: while one waits for the last pictures of its chunk, the other's keep the
-child processes busy."""
+child processes busy. So many for each child process, where one child at a time works on a bundle."""
 
 
 def beam_flags() -> dict[str, argparse.Action]:
@@ -45,13 +45,13 @@ def _is_news(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith("Resource module is not available")
 
 
-def run(build: Callable[[beam.Pipeline], object], runner: str, beam_args: Sequence[str]) -> None:
-    """Build a pipeline and run it to its end.
+def run(build: Callable[[beam.Pipeline], object], runner: str, beam_args: Sequence[str], children: int = 1) -> None:
+    """Build a pipeline and run it to its end; on one machine with bundles enough to keep `children` busy.
 
     Raises Failure where the machine failed (no space, no permission, a store that does not answer), and what Beam raises
     where the code did."""
     if runner in LOCAL:
-        options = PipelineOptions(list(beam_args), direct_num_workers=BUNDLES_AT_ONCE,
+        options = PipelineOptions(list(beam_args), direct_num_workers=BUNDLES_AT_ONCE * children,
                                   direct_running_mode="multi_threading")
         pipeline = beam.Pipeline(runner=FnApiRunner(), options=options)  # by itself: DirectRunner would fetch Prism
     else:

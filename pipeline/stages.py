@@ -1,7 +1,8 @@
 """The stages, one function each: what is to do, a Beam job that does it, the ledger that says it is done."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import apache_beam as beam
@@ -36,6 +37,7 @@ from transforms.extract import (
 from transforms.failure import Failure, WrongUsage
 from transforms.homes import FOLDER
 from transforms.identities import earlier_parts
+from transforms.in_child import child_processes
 from transforms.known import anything_said, merges_said
 from transforms.link import FACES, LinkFaces, Linking
 from transforms.pair import PairOptions, ProposeSamples, drafts_part, forget_context
@@ -64,9 +66,18 @@ class RunOptions:
 
     runner: str = "DirectRunner"
     beam_args: tuple[str, ...] = ()
+    children: int = 1
+    """Child processes of this one that elements are given to, one by one (`transforms.in_child`)."""
+
+    @contextmanager
+    def in_children(self, count: int) -> Iterator[RunOptions]:
+        """While the block runs there are so many, where the jobs run on this machine: how to run them there."""
+        options = replace(self, children=count if self.runner in beam_runner.LOCAL else 1)
+        with child_processes(options.children):
+            yield options
 
     def run(self, build: Callable[[beam.Pipeline], object]) -> None:
-        beam_runner.run(build, self.runner, self.beam_args)
+        beam_runner.run(build, self.runner, self.beam_args, self.children)
 
     def over(self, workdir: str, some: Iterable[object], step: beam.PTransform) -> None:
         """Run a step over elements, however many."""
@@ -138,14 +149,15 @@ def cluster(workdir: str, options: ClusterOptions, run: RunOptions) -> None:
     wanted = [parts.of(part) for part in faces.parts()]
     if stands(identities, wanted, state):
         return
-    compared = compare(workdir, face_models.bounds(embedder_of(workdir)), run)
-    homes = -(-int(compared.starts(workdir)[-1]) // FACES) if compared else 1
-    if compared and homes > 1:
-        link(Linking(workdir, compared, bounds_of(workdir, options), parts, options.identities,
-                     anything_said(workdir, options.identities), merges_said(workdir), homes), run)
-    else:
-        with shown("cluster", len(wanted), "parts"):
-            run.over(workdir, [workdir], ClusterIdentities(options, parts, compared))
+    with run.in_children(1 if few(workdir, embedder_of(workdir)) else options.processes()) as run:
+        compared = compare(workdir, face_models.bounds(embedder_of(workdir)), run)
+        homes = -(-int(compared.starts(workdir)[-1]) // FACES) if compared else 1
+        if compared and homes > 1:
+            link(Linking(workdir, compared, bounds_of(workdir, options), parts, options.identities,
+                         anything_said(workdir, options.identities), merges_said(workdir), homes), run)
+        else:
+            with shown("cluster", len(wanted), "parts"):
+                run.over(workdir, [workdir], ClusterIdentities(options, parts, compared))
     people = Parts(workdir, "people")
     people.commit({PHOTOS: {parts.people(home) for home in range(homes)} & people.existing()}, state)
     identities.commit({PHOTOS: wanted}, state, recorded(options))

@@ -51,9 +51,9 @@ def workdir(tmp_path, monkeypatch) -> str:
     return make_workdir(tmp_path, party(40, 40))
 
 
-def identities(workdir: str) -> dict[str, tuple[str | None, float]]:
+def identities(workdir: str, processes: int = 1) -> dict[str, tuple[str | None, float]]:
     """face_id -> identity, and how similar the face is to its mean."""
-    stages.cluster(workdir, ClusterOptions(), RunOptions())
+    stages.cluster(workdir, ClusterOptions(cluster_processes=processes), RunOptions())
     return {row["face_id"]: (row["identity"], row["centroid_similarity"])
             for row in Parts(workdir, "identities").read_all().to_pylist()}
 
@@ -90,6 +90,16 @@ def test_homes_on_beam_give_what_one_process_gives_and_leave_nothing_behind(work
     monkeypatch.setattr(stages, "FACES", 80)
     assert identities(other) == later != alone and people(other) == people(workdir)
     assert sum(later[face][0] == name for face, (name, _) in alone.items()) > len(alone) - 20
+
+
+def test_child_processes_give_what_one_gives_to_the_byte(workdir, tmp_path, monkeypatch):
+    monkeypatch.setattr(stages, "FACES", 80)
+    other = str(shutil.copytree(workdir, tmp_path / "other"))
+    assert identities(other, 3) == identities(workdir)
+    for folder in ("identities", "people", "edges", "crowding"):
+        one, same = ({file.name: file.read_bytes() for file in Path(some, folder).glob("*.parquet")}
+                     for some in (workdir, other))
+        assert one == same and one
 
 
 def test_tables_of_homes_have_names_of_their_own():

@@ -5,6 +5,7 @@ identities, one a part of faces · Rejects nobody: a face that belongs to nobody
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
@@ -47,6 +48,13 @@ class ClusterOptions:
         "help": "names known beforehand: a folder with a folder of pictures for each person, or a .jsonl, .csv or .parquet "
                 "file with the columns identity and face_id or uri; default: nobody is known. Corrections by hand stand in "
                 "W/corrections.jsonl (README, \"Who is who\")", "recorded": False})
+    cluster_processes: int = field(default=0, metadata={
+        "least": 0, "recorded": False,
+        "help": "child processes that compare and link faces where there are too many for one, on DirectRunner; with 1 there "
+                "are none, this process does it; default: one a core"})
+
+    def processes(self) -> int:
+        return self.cluster_processes or os.cpu_count() or 1
 
 
 def embedder_of(workdir: str) -> Embedder:

@@ -23,6 +23,7 @@ from schemas.table import vectors
 from transforms import digests, progress
 from transforms.blocks import ROW_BITS, Block, Earlier, blocks, from_binary
 from transforms.cells import by_cell, compare_cell
+from transforms.in_child import InChild
 from transforms.linkage import Graph
 from transforms.mates import exclusive_images, same_person_twice
 from transforms.parts import NotReady, Parts, state_of
@@ -151,12 +152,12 @@ class CompareFaces(beam.PTransform):
 
     def expand(self, blocks: beam.PCollection[Block]) -> beam.PCollection[str]:
         regions = (blocks
-                   | "Place" >> beam.ParDo(PlaceBlock(self.workdir, self.state, self.bounds, self.earlier))
+                   | "Place" >> beam.ParDo(InChild(PlaceBlock(self.workdir, self.state, self.bounds, self.earlier)))
                    | "By region" >> beam.GroupByKey()
-                   | "Compare" >> beam.ParDo(CompareRegion(self.workdir, self.state, self.bounds)))
+                   | "Compare" >> beam.ParDo(InChild(CompareRegion(self.workdir, self.state, self.bounds))))
         return ({"blocks": blocks | "Number" >> beam.Map(lambda block: (block.number, block)), "batches": regions}
                 | "By block" >> beam.CoGroupByKey()
-                | "Best" >> beam.ParDo(BestOfBlock(self.workdir, self.state, self.earlier)))
+                | "Best" >> beam.ParDo(InChild(BestOfBlock(self.workdir, self.state, self.earlier))))
 
 
 @dataclass(frozen=True)

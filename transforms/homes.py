@@ -15,6 +15,7 @@ import apache_beam as beam
 import numpy as np
 
 from transforms import digests, progress
+from transforms.in_child import InChild
 from transforms.parts import Parts, remove
 from transforms.rows import Kind, Rows, empty, from_table, take, to_table, together
 
@@ -188,5 +189,5 @@ class TakeSteps(beam.PTransform):
         for number, step in enumerate(self.steps):
             take_step = TakeStep(self.workdir, self.state, number, step, self.homes, self.kinds)
             mails = (mails | f"To homes {number}" >> beam.GroupByKey()
-                     | f"{type(step).__name__} {number}" >> beam.ParDo(take_step))
+                     | f"{type(step).__name__} {number}" >> beam.ParDo(InChild(take_step)))
         return mails

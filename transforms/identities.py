@@ -25,6 +25,7 @@ from transforms.blocks import ROW_BITS, Block
 from transforms.compare import Batch, read_batches
 from transforms.distinct import by_part
 from transforms.homes import FOLDER, KEPT, Home, Mail, TakeSteps, post
+from transforms.in_child import InChild
 from transforms.naming import DESCRIBED, JOINED, NAMED, PARTED
 from transforms.parts import NotReady, Parts
 from transforms.rows import Kind, Rows, empty, from_table, once, to_table
@@ -281,17 +282,18 @@ class NamePeople(beam.PTransform):
     def expand(self, found: tuple[beam.PCollection[Block], beam.PCollection[tuple[int, Mail]],
                                   beam.PCollection[str]]) -> beam.PCollection[str]:
         (blocks, mails, said), names = found, self.names
-        letters = (mails, blocks | "Call" >> beam.ParDo(SendCalled(names)),
+        letters = (mails, blocks | "Call" >> beam.ParDo(InChild(SendCalled(names))),
                    said | "Say" >> beam.ParDo(SendSaid(names)),
-                   blocks.pipeline | "Earlier" >> beam.Create(self.earlier) | "Once called" >> beam.ParDo(SendEarlier(names)))
+                   blocks.pipeline | "Earlier" >> beam.Create(self.earlier)
+                   | "Once called" >> beam.ParDo(InChild(SendEarlier(names))))
         homes = (letters
                  | "To all" >> beam.Flatten()
                  | "Name" >> TakeSteps(names.workdir, names.state, list(naming.steps()), names.homes, names.kinds)
                  | "Kept" >> beam.GroupByKey()
-                 | "Leave" >> beam.ParDo(LeaveHome(names)).with_outputs(SUMMARIES, main=BLOCKS))
+                 | "Leave" >> beam.ParDo(InChild(LeaveHome(names))).with_outputs(SUMMARIES, main=BLOCKS))
         _ = (homes[SUMMARIES]
              | "Add up" >> beam.CombineGlobally(lambda some: functools.reduce(operator.add, some)).without_defaults()
              | "Tell" >> beam.ParDo(TellSummary()))
         return ({"blocks": blocks | "Block number" >> beam.Map(lambda block: (block.number, block)), "batches": homes[BLOCKS]}
                 | "To blocks" >> beam.CoGroupByKey()
-                | "Write" >> beam.ParDo(WriteBlock(names)))
+                | "Write" >> beam.ParDo(InChild(WriteBlock(names))))

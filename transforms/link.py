@@ -22,6 +22,7 @@ from transforms.cells import Cells
 from transforms.compare import Compared
 from transforms.homes import FOLDER, PRESENT, Home, Mail, Step, TakeSteps, post
 from transforms.identities import IdentityParts, NamePeople, Naming
+from transforms.in_child import InChild
 from transforms.known import (
     CAMP,
     EXCLUDED,
@@ -187,7 +188,7 @@ class LinkFaces(beam.PTransform):
                 | "Work directory" >> beam.Create([linking.workdir])
                 | "Say who" >> beam.ParDo(SayWho(linking)))
         everyone = [(home, Mail(PRESENT, "", "", 0)) for home in range(linking.homes)]
-        faces = blocks | "Lay out" >> beam.ParDo(LayOut(linking), beam.pvalue.AsSingleton(said))
+        faces = blocks | "Lay out" >> beam.ParDo(InChild(LayOut(linking)), beam.pvalue.AsSingleton(said))
         kept = ((faces, blocks.pipeline | "Everyone" >> beam.Create(everyone))
                 | "To all homes" >> beam.Flatten()
                 | "Link" >> TakeSteps(linking.workdir, linking.state, linking.steps, linking.homes, linking.kinds))

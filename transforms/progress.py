@@ -21,6 +21,14 @@ def done(stage: str) -> int:
         return _DONE[stage]
 
 
+def taken() -> dict[str, int]:
+    """What is done of each stage, counted from 0 again: for another process to add."""
+    with _LOCK:
+        counts = dict(_DONE)
+        _DONE.clear()
+        return counts
+
+
 def reset(stage: str) -> None:
     """Start counting anew."""
     with _LOCK:

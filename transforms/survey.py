@@ -20,6 +20,7 @@ from schemas.table import vectors
 from transforms import digests, progress
 from transforms.blocks import ROW_BITS, Block, Earlier, from_binary
 from transforms.cells import Cells, are_drawn
+from transforms.in_child import InChild
 from transforms.mates import exclusive_images
 from transforms.parts import Parts
 from transforms.rows import as_column
@@ -218,11 +219,11 @@ class SurveyFaces(beam.PTransform):
 
     def expand(self, blocks: beam.PCollection[Block]) -> beam.PCollection[str]:
         copies = (blocks
-                  | "Key images" >> beam.ParDo(KeyImages(self.workdir))
+                  | "Key images" >> beam.ParDo(InChild(KeyImages(self.workdir)))
                   | "By bucket" >> beam.GroupByKey()
                   | "Find copies" >> beam.ParDo(FindCopies()))
         return ({"blocks": blocks | "Number" >> beam.Map(lambda block: (block.number, block)), "copies": copies}
                 | "By block" >> beam.CoGroupByKey()
-                | "Survey" >> beam.ParDo(SurveyBlock(self.workdir, self.state, self.earlier))
+                | "Survey" >> beam.ParDo(InChild(SurveyBlock(self.workdir, self.state, self.earlier)))
                 | "Add up" >> beam.CombineGlobally(lambda surveys: functools.reduce(operator.add, surveys)).without_defaults()
                 | "Make table" >> beam.ParDo(MakeTable(self.workdir, self.state, self.bounds, self.parts, self.earlier)))
