@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from transforms.similarity import BestEdges, Edges, best_of_each, directions, products, ranges, squares
+from transforms.sorting import order_by
 
 WHOLE = 20_000
 """Faces up to which one cell holds all (issue "Identities"): their products take some seconds."""
@@ -129,8 +130,9 @@ class Cells:
             similarity -= self.half[cells].astype(np.float32)
             if region == own[rows[0]] and sizes[region] >= spill:  # what a cell elsewhere must reach
                 floor[rows] = np.partition(similarity, sizes[region] - spill, axis=1)[:, sizes[region] - spill]
-            row, column = np.nonzero(similarity >= floor[rows, None])
-            found.append((rows[row], self.starts[region] + column, similarity[row, column]))
+            hits = np.flatnonzero(similarity >= floor[rows, None])
+            row, column = np.divmod(hits, sizes[region])
+            found.append((rows[row], self.starts[region] + column, similarity.ravel()[hits]))
         row, cell, similarity = (np.concatenate(column) for column in zip(*found, strict=True))
         best, _ = best_of_each(row, cell, similarity, spill)
         return np.sort(cell[best].reshape(len(faces), spill), axis=1)
@@ -162,7 +164,7 @@ def _best(keys: np.ndarray, most: int) -> np.ndarray:
 def by_cell(cells: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Each cell of faces' cells int64 [N, S], ascending, and its rows int64 [n], ascending; -1 is no cell."""
     flat = cells.ravel()
-    order = np.argsort(flat, kind="stable")
+    order = order_by(flat)
     ends = np.flatnonzero(np.diff(flat[order], append=-1)) + 1
     for rows in np.split(order, ends[:-1]):
         if len(rows) and flat[rows[0]] >= 0:

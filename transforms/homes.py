@@ -18,6 +18,7 @@ from transforms import digests, progress
 from transforms.in_child import InChild
 from transforms.parts import Parts, remove
 from transforms.rows import Kind, Rows, empty, from_table, take, to_table, together
+from transforms.sorting import order_by
 
 
 @dataclass
@@ -121,7 +122,7 @@ def post(home: Home, parts: Parts, stem: str) -> Iterator[tuple[int, Mail]]:
     """Leave what a home has sent in parts, which `stem` names; gives homes, and what each of them is to be told."""
     for name, sent in home.sent.items():
         to, rows = np.concatenate([homes for homes, _ in sent]), together([some for _, some in sent])
-        order = np.argsort(to, kind="stable")
+        order = order_by(to)
         homes, starts = np.unique(to[order], return_index=True)
         part = f"{digests.of(stem, name)}.arrow"
         parts.write_batches(part, [to_table(take(rows, its)) for its in np.split(order, starts[1:])])

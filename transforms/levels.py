@@ -21,6 +21,7 @@ from transforms.cells import Cells, by_cell, compare_cell
 from transforms.homes import Home, Step
 from transforms.rows import Kind, Rows, distinct, empty, once, replaced, rows_of, take, together
 from transforms.similarity import MOST, UNIT, BestEdges
+from transforms.sorting import order_by
 from transforms.stars import Clusters, Merging, Pairs, chunks
 
 WIDTH = 0.1
@@ -206,7 +207,7 @@ class Merge:
         bodies = home.came("bodies")
         bodies = take(bodies, np.argsort(bodies["id"]))
         ids, group = bodies["id"], bodies["group"]
-        marks, members, links = (take(rows, np.argsort(rows["id"], kind="stable"))
+        marks, members, links = (take(rows, order_by(rows["id"]))
                                  for rows in map(home.came, ("marks", "members", "links")))
         clusters, = _clusters((bodies, marks))
         row, other = np.searchsorted(ids, links["id"]), np.searchsorted(ids, links["other"])

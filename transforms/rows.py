@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from transforms.sorting import order_by
+
 TEXT = np.dtype(object)
 """Of a column of strings."""
 Rows = dict[str, np.ndarray]
@@ -44,14 +46,14 @@ def replaced(table: Rows, rows: np.ndarray, new: Rows) -> Rows:
     stay = np.ones(len(table["id"]), bool)
     stay[rows] = False
     both = together([take(table, stay), new])
-    return take(both, np.argsort(both["id"], kind="stable"))
+    return take(both, order_by(both["id"]))
 
 
 def once(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The first row int64 [m] of each different combination of columns [n], in their order, and which combination each row has,
     int64 [n]."""
     columns = tuple(codes(column) if column.dtype == TEXT else column for column in columns)
-    order = np.lexsort(columns[::-1])
+    order = order_by(*columns)
     new = np.ones(len(order), bool)
     if len(order):
         new[1:] = np.logical_or.reduce([column[order][1:] != column[order][:-1] for column in columns])

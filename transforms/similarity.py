@@ -18,6 +18,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 
 from schemas.embedder import Bounds
 from transforms.mates import exclusive_images, same_person_twice
+from transforms.sorting import order_by
 
 GRID = 4000
 """Steps in a unit of length: nearly the most for which 2^24 bounds every partial sum (design, point 7)."""
@@ -270,24 +271,27 @@ class BestEdges:
         """Add all edges between `fresh` rows int64 [m] and rows int64 [n], which hold them, both ascending, of faces [N, D] on
         the grid, half int64 [N]."""
         old = np.setdiff1d(rows, fresh, assume_unique=True)
-        for part in ranges(len(fresh), block):
+        for part in ranges(len(fresh), block // 4):
             some = fresh[part]
             here, here_half = faces[some].astype(np.float32), half[some].astype(np.float32)
-            for others in (pool[its] for pool in (fresh[part.start:], old) for its in ranges(len(pool), block)):
+            for others, among in ((pool[its], pool is not old) for pool in (fresh[part.start:], old)
+                                  for its in ranges(len(pool), block)):
                 similarity = products(here, faces[others])
                 similarity -= here_half[:, None]
-                similarity -= half[others].astype(np.float32)[None, :]
+                similarity -= half[others].astype(np.float32)
                 found = np.flatnonzero(similarity >= self.least)
                 for hits in (found[part] for part in ranges(len(found), WAITING)):
                     row, column = np.divmod(hits, similarity.shape[1])
-                    self.add(some[row], others[column], similarity[row, column])
+                    first, second, values = some[row], others[column], similarity.ravel()[hits]
+                    once = first < second if among else slice(None)  # two fresh rows meet twice, and each itself
+                    self.add(first[once], second[once], values[once])
 
     def add(self, first: np.ndarray, second: np.ndarray, similarity: np.ndarray) -> None:
-        """Offer edges int [E], similarities float32 [E]; of a row to itself none is taken."""
-        keep = (first != second) & (similarity >= np.minimum(self.floor[first], self.floor[second]))
+        """Offer edges between different rows int [E], similarities float32 [E]."""
+        keep = similarity >= np.minimum(self.floor[first], self.floor[second])
         first, second = first[keep].astype(np.int32), second[keep].astype(np.int32)
         self.parts.append((np.minimum(first, second), np.maximum(first, second), similarity[keep]))
-        self.waiting += int(keep.sum())
+        self.waiting += len(first)
         if self.waiting > self.limit:
             self._prune()
             self.limit = max(self.limit, 2 * self.waiting)
@@ -308,32 +312,19 @@ class BestEdges:
         """What was kept, in ascending order."""
         self._prune()
         first, second, similarity = self.parts[0]
-        order = np.lexsort((second, first))
+        order = order_by(first, second)
         return Edges(first[order].astype(np.int64), second[order].astype(np.int64), similarity[order])
 
 
 def best_of_each(end: np.ndarray, other: np.ndarray, similarity: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices int64 [n] of the `most` most similar `other` of each `end`, and which rank each has, int64 [n] from 0, by end and
     rank; of equal ones the lower `other` first, of one that occurs several times the first. Arguments [E], of integers."""
-    order = _best_first(end, other, similarity)
+    order = order_by(end, -similarity.astype(np.int64), other)
     again = (np.diff(end[order], prepend=-1) == 0) & (np.diff(other[order], prepend=-1) == 0)
     order = order[~again]
     starts = np.flatnonzero(np.diff(end[order], prepend=-1))
     rank = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
     return order[rank < most], rank[rank < most]
-
-
-def _best_first(end: np.ndarray, other: np.ndarray, similarity: np.ndarray) -> np.ndarray:
-    """Indices int64 [E] by `end`, by similarity downwards, and by `other`; equals in their order. To sort all three as one
-    number, where they fit into it, takes a third of the time (two million edges)."""
-    if not len(end):
-        return np.zeros(0, np.int64)
-    ends, others = (column.astype(np.int64) - int(column.min()) for column in (end, other))
-    steps = int(similarity.max()) - similarity.astype(np.int64)
-    few, many = int(others.max()) + 1, int(steps.max()) + 1
-    if (int(ends.max()) + 1) * many * few >= 2**63:
-        return np.lexsort((other, -similarity, end))
-    return np.argsort((ends * many + steps) * few + others, kind="stable")
 
 
 def ranges(count: int, block: int, start: int = 0) -> Iterator[slice]:
