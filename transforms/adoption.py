@@ -13,7 +13,8 @@ import numpy as np
 
 from transforms.cells import Cells, best_of_cells
 from transforms.homes import Home, Step
-from transforms.levels import Settle, to_regions
+from transforms.levels import Settle
+from transforms.regions import cells_of, means_of, to_regions
 from transforms.rows import Kind, Rows, once, rows_of, take, together
 from transforms.similarity import UNIT
 
@@ -52,8 +53,10 @@ class SendLone:
         said = (clusters["person"] >= 0) | np.isin(clusters["id"], marks["id"][marks["mark"] < 0])
         cells, alone = self.cells(), clusters["size"] == 1
         for name, some in (("lone", np.flatnonzero(alone & ~said)), ("several", np.flatnonzero(~alone))):
-            for rows, place, mean in to_regions(cells, clusters["size"], sums, some):
-                own = {"vector": mean} if name == "lone" else {"size": clusters["size"][rows], "sum": sums[rows]}
+            mean = means_of(sums, clusters["size"], some)
+            for at, place in to_regions(cells, cells_of(home, cells, clusters["id"][some], mean)):
+                rows = some[at]
+                own = {"vector": mean[at]} if name == "lone" else {"size": clusters["size"][rows], "sum": sums[rows]}
                 home.send(name, place["region"], {**place, **own, "id": clusters["id"][rows], "half": clusters["half"][rows]})
 
 

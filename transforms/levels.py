@@ -19,10 +19,11 @@ import scipy.sparse
 
 from transforms.cells import Cells, by_cell, compare_cell
 from transforms.homes import Home, Step
+from transforms.regions import means_of, to_regions
 from transforms.rows import Kind, Rows, distinct, empty, once, replaced, rows_of, take, together
 from transforms.similarity import MOST, UNIT, BestEdges
 from transforms.sorting import order_by
-from transforms.stars import Clusters, Merging, Pairs, chunks
+from transforms.stars import Clusters, Merging, Pairs
 
 WIDTH = 0.1
 """Of a level, as a cosine. On 20 thousand generated faces, seed 3, F is 0.961 with 128 numbers and 0.991 with 512; with half as
@@ -47,6 +48,7 @@ def kinds(dimensions: int, spill: int) -> dict[str, Kind]:
         "members": {"id": number, "face": number},  # ids of faces
         "faces": {"id": number, "face": number, "sure": flag},  # and their numbers; whether it is known whose they are
         "vectors": {"vector": np.dtype((np.int16, dimensions))},  # in the order of the faces
+        "cells": {"cells": np.dtype((np.int32, spill))},  # of them, too
         "merges": {"id": number, "merge": number},
         # kept from one step to the next
         "ready": {"id": number, "other": number},
@@ -57,7 +59,7 @@ def kinds(dimensions: int, spill: int) -> dict[str, Kind]:
         "instead": {"id": number, "other": number},
         # sent, beside some of the above
         "newcomers": {"id": number, "face": number, "half": number, "person": number, "sure": flag,
-                      "vector": np.dtype((np.int16, dimensions))},
+                      "vector": np.dtype((np.int16, dimensions)), "cells": np.dtype((np.int32, spill))},
         "bodies": {**body, "group": number, "person": number},
         "heads": body,
         "inherited": {"id": number, "other": number, "former": number},
@@ -120,7 +122,7 @@ class Begin:
         home.kept["sums"] = {"sum": faces["vector"].astype(np.int32)}
         home.kept["members"] = {"id": ids, "face": ids}
         home.kept["faces"] = {"id": ids, "face": faces["face"], "sure": faces["sure"]}
-        home.kept["vectors"] = {"vector": faces["vector"]}
+        home.kept["vectors"], home.kept["cells"] = {"vector": faces["vector"]}, {"cells": faces["cells"]}
         home.kept["merges"] = distinct(home.came("merges"), "id", "merge")
         home.kept["marks"] = distinct(home.came("marks"), "id", "mark")
         home.kept["links"] = distinct(home.came("replies"), "id", "other")
@@ -356,23 +358,11 @@ class SendMeans:
     def __call__(self, home: Home) -> None:
         clusters, cells = home.keeps("clusters"), self.cells()
         several = np.flatnonzero(clusters["size"] > 1)
-        for rows, place, mean in to_regions(cells, clusters["size"], home.keeps("sums")["sum"], several):
+        mean = means_of(home.keeps("sums")["sum"], clusters["size"], several)
+        for at, place in to_regions(cells, cells.nearest(mean)):
+            rows = several[at]
             half = np.rint(clusters["half"][rows] / clusters["size"][rows]).astype(np.int64)
-            home.send("means", place["region"], {**place, "id": clusters["id"][rows], "half": half, "mean": mean})
-
-
-def to_regions(cells: Cells, size: np.ndarray, sums: np.ndarray,
-               some: np.ndarray) -> Iterator[tuple[np.ndarray, Rows, np.ndarray]]:
-    """Where some clusters int64 [n], of `size` [N] and `sums` [N, D], are compared: clusters [m], one for each region that has
-    cells of it; the region and the cells in it, -1 where another region has one; mean vectors int16 [m, D] on the grid."""
-    for part in chunks(len(some), sums.shape[1]):
-        rows = some[part]
-        mean = np.rint(sums[rows] / size[rows, None]).astype(np.int16)
-        found = cells.nearest(mean)
-        region = cells.region(found)
-        pairs = np.unique(np.arange(len(rows))[:, None] * len(cells.heads) + region)
-        at, one = np.divmod(pairs, len(cells.heads))
-        yield rows[at], {"region": one, "cells": np.where(region[at] == one[:, None], found[at], -1)}, mean[at]
+            home.send("means", place["region"], {**place, "id": clusters["id"][rows], "half": half, "mean": mean[at]})
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.embedder import Bounds
+from schemas.table import vectors
 from transforms import digests, levels, naming, progress
 from transforms.blocks import ROW_BITS, Block, from_binary
 from transforms.cells import Cells
@@ -141,7 +142,7 @@ class LayOut(beam.DoFn):
         home.send("newcomers", ids[here], {
             "id": ids[here], "face": here | block.number << ROW_BITS, "half": about["half"].to_numpy()[here],
             "person": person[here], "sure": (person[here] >= 0) | np.isin(ids[here], merged),
-            "vector": without(from_binary(rows["vector"]), mean)[here]})
+            "vector": without(from_binary(rows["vector"]), mean)[here], "cells": vectors(about["cells"])[here]})
         images = np.unique(rows["image_key"].to_numpy(zero_copy_only=False).astype(str), return_inverse=True)[1]
         images = exclusive_images(images, about["exempt"].to_numpy())
         seen = here[images[here] >= 0]

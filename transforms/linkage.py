@@ -142,7 +142,7 @@ def letters(graph: Graph, persons: np.ndarray, camps: scipy.sparse.csr_matrix, s
     rows = np.concatenate([*merged, np.zeros(0, np.int64)])
     return {
         "newcomers": {"id": ids, "face": np.arange(len(ids)), "half": graph.half, "person": persons, "sure": sure,
-                      "vector": graph.faces},
+                      "vector": graph.faces, "cells": graph.cells.nearest(graph.faces).astype(np.int32)},
         "marks": together([levels.marks_of_images(ids[seen], graph.images[seen]),
                            levels.marks_of_camps(ids[said.row], said.col)]),
         "replies": together([{"id": ids[ends], "other": ids[others], "average": graph.edges.similarity.astype(np.float64),

@@ -13,7 +13,8 @@ from scipy.sparse.csgraph import connected_components
 
 from transforms.cells import Cells, best_of_cells
 from transforms.homes import Home, Step
-from transforms.levels import Merge, Settle, send_bodies, to_regions
+from transforms.levels import Merge, Settle, send_bodies
+from transforms.regions import cells_of, to_regions
 from transforms.rows import Kind, once, take
 from transforms.similarity import directions, products, squares
 from transforms.stars import chunks
@@ -143,8 +144,9 @@ class Portray:
         middle = np.empty((len(ids), sums.shape[1]), np.int16)
         for some in chunks(*middle.shape):
             middle[some] = directions(sums[row[some]])
-        for rows, place, vector in to_regions(self.cells(), np.ones(len(ids)), middle, np.arange(len(ids))):
-            home.send("portraits", place["region"], {**place, "id": ids[rows], "vector": vector})
+        cells = self.cells()
+        for rows, place in to_regions(cells, cells_of(home, cells, ids, middle)):
+            home.send("portraits", place["region"], {**place, "id": ids[rows], "vector": middle[rows]})
 
 
 class ComparePortraits:
