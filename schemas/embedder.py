@@ -57,5 +57,7 @@ class Bounds:
     """Least mean scaled similarity at which a face left alone joins a cluster of several, if that leads the others."""
     small_join: float
     """Least mean cosine at which two clusters become one where there are too few faces for a cohort."""
+    spill: int
+    """Cells in which a face is compared, where there are many (`transforms.cells`)."""
     origin: str
     """How, and on what, the numbers above were measured."""

@@ -1,6 +1,8 @@
 """Cells against the plain definition: who is in which, and what is found inside them."""
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -31,10 +33,9 @@ def test_cells_of_a_face_are_its_most_similar_centres(count, seed, spill, block)
     faces, _ = some_faces(50, seed + 1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cells, "REGION", 5)
-        patch.setattr(cells, "SEARCH", 8)  # all regions
         patch.setattr(cells, "ROWS", block)
         table = Cells.around(centres.astype(np.float32), half, spill)
-        found = table.nearest(faces)
+        found = table.nearest(faces, len(table.heads))
     assert sorted(map(tuple, table.centres.astype(int).tolist())) == sorted(map(tuple, centres.tolist()))
     similar = scaled(faces, table.centres, table.half)
     for row, its in enumerate(found.tolist()):
@@ -84,7 +85,6 @@ def test_neighbours_are_the_best_of_those_that_share_a_cell(count, seed, least, 
 def test_a_cell_that_is_too_large_is_split_and_neighbours_still_meet(monkeypatch):
     monkeypatch.setattr(cells, "CELL", 30)
     monkeypatch.setattr(cells, "LARGEST", 100)
-    monkeypatch.setattr(cells, "SPILL", 4)
     random = np.random.default_rng(0)
     people = np.repeat(random.standard_normal((150, 32)), 4, axis=0) + 0.2 * random.standard_normal((600, 32))
     faces = on_grid(people / np.linalg.norm(people, axis=1, keepdims=True)).astype(np.int16)
@@ -92,7 +92,7 @@ def test_a_cell_that_is_too_large_is_split_and_neighbours_still_meet(monkeypatch
     compare = similarity.BestEdges.compare
     monkeypatch.setattr(similarity.BestEdges, "compare", lambda self, faces, half, rows, fresh: (
         compared.append(len(rows)), compare(self, faces, half, rows, fresh))[1])
-    edges = neighbours(Cells.one(32), faces, np.zeros(600, np.int64), 0.7, 16)
+    edges = neighbours(replace(Cells.one(32), spill=4), faces, np.zeros(600, np.int64), 0.7, 16)
     assert 100 > max(compared) > 1
     same = (edges.first // 4 == edges.second // 4).sum()
     assert same == len(edges) and same > 0.95 * 150 * 6
@@ -116,10 +116,10 @@ def test_the_best_two_are_those_of_all_that_share_a_cell(ours, theirs, seed, num
 
 def test_a_sample_is_a_share_of_all_faces_and_no_more_than_cells_need():
     ids = digests.numbers(f"{number:032x}:0" for number in range(200_000))
-    some, fewer = are_drawn(ids), are_drawn(ids, 10 * cells.CENTRES * cells.CELL // cells.SPILL)
-    assert sum(some) == pytest.approx(200_000 * cells.SAMPLE * cells.SPILL / cells.CELL, rel=0.1)
+    some, fewer = are_drawn(ids, 16), are_drawn(ids, 16, 10 * cells.CENTRES * cells.CELL // 16)
+    assert sum(some) == pytest.approx(200_000 * cells.SAMPLE * 16 / cells.CELL, rel=0.1)
     assert sum(fewer) == pytest.approx(sum(some) / 10, rel=0.1)
-    assert some[fewer].all() and are_drawn(ids, 1000).tolist() == some.tolist()
+    assert some[fewer].all() and are_drawn(ids, 16, 1000).tolist() == some.tolist()
 
 
 def test_cells_around_middles_hold_more_of_ones_own_than_those_around_faces():
@@ -135,8 +135,7 @@ def test_cells_around_middles_hold_more_of_ones_own_than_those_around_faces():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cells, "CELL", 100)
-        patch.setattr(cells, "SPILL", 4)
         drawn = order[:1000]
-        middles = Cells.around_middles(faces[drawn], half[drawn], 3000, lambda some: np.zeros(len(some), np.int64))
+        middles = Cells.around_middles(faces[drawn], 3000, 4, lambda some: np.zeros(len(some), np.int64))
         plain = Cells.around(faces[drawn[:len(middles)]].astype(np.float32), half[:len(middles)], 4)
     assert len(middles) == 120 and together(middles) > together(plain) + 0.05

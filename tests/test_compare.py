@@ -11,6 +11,7 @@ import pytest
 
 from pipeline import stages
 from pipeline.stages import RunOptions
+from schemas.embedder import Bounds
 from schemas.table import vectors
 from tests.builders import EMBEDDER, make_workdir, party
 from transforms import blocks, cells, face_models
@@ -18,12 +19,12 @@ from transforms.cells import neighbours
 from transforms.cluster import ClusterOptions, graph_of
 from transforms.compare import KEPT, PASSING, Compared
 from transforms.extract import FOLDERS
+from transforms.face_models import dlib
 from transforms.parts import Parts
 from transforms.similarity import MOST, BestEdges, Edges
 from transforms.survey import Table
 
 PHOTOS = party(40, 40)
-BOUNDS = face_models.bounds(EMBEDDER)
 ALONE = ClusterOptions(cluster_processes=1)
 """In this process, where constants may be other ones."""
 
@@ -36,11 +37,15 @@ def workdir(tmp_path, monkeypatch) -> str:
     return make_workdir(tmp_path, PHOTOS)
 
 
+def bounds() -> Bounds:
+    return face_models.bounds(EMBEDDER)
+
+
 def small_cells(monkeypatch) -> None:
+    monkeypatch.setattr(dlib, "BOUNDS", replace(dlib.BOUNDS, spill=4))
     monkeypatch.setattr(cells, "CELL", 24)
-    monkeypatch.setattr(cells, "SPILL", 4)
     monkeypatch.setattr(cells, "REGION", 4)
-    monkeypatch.setattr(cells, "SEARCH", 2)
+    monkeypatch.setattr(cells, "SEARCH", 1)
 
 
 def run(workdir: str) -> dict[str, str | None]:
@@ -68,9 +73,9 @@ def faces_of(workdir: str, compared: Compared) -> pa.Table:
 def test_one_cell_gives_what_one_process_gives(workdir, monkeypatch):
     monkeypatch.setattr(cells, "CELL", 1 << 40)  # so that no centre is drawn
     in_blocks = run(workdir)
-    compared = Compared.of(workdir, BOUNDS)
+    compared = Compared.of(workdir, bounds())
     found, graph = compared.graph(workdir)
-    whole = graph_of(faces_of(workdir, compared), BOUNDS)
+    whole = graph_of(faces_of(workdir, compared), bounds())
     assert len(compared.blocks) > 4 and found["face_id"].to_pylist() == faces_of(workdir, compared)["face_id"].to_pylist()
     for ours, theirs in ((graph.faces, whole.faces), (graph.half, whole.half)):
         assert np.array_equal(ours, theirs)
@@ -86,10 +91,10 @@ def test_one_cell_gives_what_one_process_gives(workdir, monkeypatch):
 def test_edges_are_those_inside_cells_wherever_the_faces_lie(workdir, monkeypatch):
     small_cells(monkeypatch)
     run(workdir)
-    _, graph = Compared.of(workdir, BOUNDS).graph(workdir)
+    _, graph = Compared.of(workdir, bounds()).graph(workdir)
     assert len(graph.cells) > 8 and len(graph.cells.heads) > 2
-    assert equal(graph.edges, neighbours(graph.cells, graph.faces, graph.half, BOUNDS.edge, MOST))
-    plain = vectors(faces_of(workdir, Compared.of(workdir, BOUNDS))["embedding"])
+    assert equal(graph.edges, neighbours(graph.cells, graph.faces, graph.half, bounds().edge, MOST))
+    plain = vectors(faces_of(workdir, Compared.of(workdir, bounds()))["embedding"])
     assert np.allclose(graph.faces / 4000, plain, atol=2e-4)
 
 
@@ -135,7 +140,7 @@ def table_of(workdir: str) -> Table:
 def test_more_faces_are_compared_with_all_and_no_two_again(workdir, monkeypatch):
     small_cells(monkeypatch)
     some, later = grown(workdir, 2)
-    before, table, names = Compared.of(some, BOUNDS), table_of(some), run_names(some)
+    before, table, names = Compared.of(some, bounds()), table_of(some), run_names(some)
     offered, compare = [], BestEdges.compare
 
     def counted(self, faces, half, rows, fresh, *block):
@@ -145,13 +150,13 @@ def test_more_faces_are_compared_with_all_and_no_two_again(workdir, monkeypatch)
     monkeypatch.setattr(BestEdges, "compare", counted)
     now = run(some)
     assert sum(fresh for _, fresh in offered) < sum(rows for rows, _ in offered) / 4
-    compared = Compared.of(some, BOUNDS)
+    compared = Compared.of(some, bounds())
     found, graph = compared.graph(some)
     assert before.earlier and compared.blocks == before.blocks
     assert set(later) == {part for block in compared.blocks[before.earlier.count:] for part in block.parts}
     assert found["face_id"].to_pylist() == faces_of(some, compared)["face_id"].to_pylist() and len(found) == len(now)
     assert table_of(some).reused and np.array_equal(table.cells.centres, graph.cells.centres)
-    assert equal(graph.edges, neighbours(graph.cells, graph.faces, graph.half, BOUNDS.edge, MOST))
+    assert equal(graph.edges, neighbours(graph.cells, graph.faces, graph.half, bounds().edge, MOST))
     assert np.array_equal(graph.half, table.cohort.crowding(graph.faces))
     assert all(now[face] == name for face, name in names.items())
 
@@ -189,9 +194,9 @@ def test_a_copy_that_lies_before_an_earlier_face_takes_its_place(workdir, monkey
                                      pa.array([f"0/{uri}" for uri in table["uri"].to_pylist()]))
         add(workdir, folder, "zz-copy.parquet", table)
     assert run(workdir) == once and not table_of(workdir).reused
-    found, graph = Compared.of(workdir, BOUNDS).graph(workdir)
+    found, graph = Compared.of(workdir, bounds()).graph(workdir)
     assert "zz-copy.parquet" in found["part"].to_pylist() and first not in found["part"].to_pylist()
-    assert equal(graph.edges, neighbours(graph.cells, graph.faces, graph.half, BOUNDS.edge, MOST))
+    assert equal(graph.edges, neighbours(graph.cells, graph.faces, graph.half, bounds().edge, MOST))
 
 
 def test_a_picture_that_lies_in_several_parts_counts_once(tmp_path, monkeypatch):

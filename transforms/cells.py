@@ -23,8 +23,6 @@ ten strongest edges of a face, on 250 thousand generated faces of 512 numbers, 8
 and 8 of 500 0.92."""
 LARGEST = 24_000
 """Faces of a cell that is compared whole: six times the largest of a million generated faces, of 512 numbers."""
-SPILL = 16
-"""Cells of a face: on the same faces 8 of 500 find 0.92, 12 0.94 and 16 0.95 of those edges."""
 CENTRES = 1 << 15
 """Cells at most: a table of 64 MiB, of 512 numbers. From a million faces on cells grow instead: not measured there."""
 SAMPLE = 8
@@ -32,9 +30,10 @@ SAMPLE = 8
 faces 8 cells of 1500 find 0.81, around middles 0.92; at a million 8 of 1500 single faces 0.71, 16 of 500 middles 0.90."""
 REGION = 192
 """Cells of a region, of `CELL` faces, and fewer of larger ones: a choice of what a worker takes on at once."""
-SEARCH = 48
-"""Regions in which the cells of a face are looked for. On a million generated faces of 512 numbers, seed 3, with 167 regions
-0.83 of the ten strongest edges are found with 12, 0.90 with 32 and 0.96 with all; on seed 100 0.896 with 32, 0.918 with 48."""
+SEARCH = 3
+"""Regions in which the cells of a face are looked for, for each of these. On a million generated faces of 512 numbers, seed 3,
+with 167 regions and 16 cells a face 0.83 of the ten strongest edges are found in 12 regions, 0.90 in 32 and 0.96 in all; on
+seed 100 0.896 in 32, 0.918 in 48."""
 ROUNDS = 4
 """Of k-means, that make the regions: without, 0.68 of the cells of a face were found in 16 of 63 regions, with them 0.85."""
 NUMBERS = 1 << 22
@@ -43,10 +42,10 @@ ROWS = 4096
 """Faces that are looked up at a time. Results do not depend on it."""
 
 
-def are_drawn(ids: np.ndarray, faces: int = 0) -> np.ndarray:
-    """Whether each face is in the sample of whom middles are made, bool [n], by their ids int64 [n] (`digests.numbers`). Where
-    it is known that there are very many faces, a smaller share is needed."""
-    share = min(SPILL / CELL, CENTRES / max(faces, 1)) * SAMPLE
+def are_drawn(ids: np.ndarray, spill: int, faces: int = 0) -> np.ndarray:
+    """Whether each face is in the sample of whom middles are made, bool [n], by their ids int64 [n] (`digests.numbers`), if
+    each has `spill` cells. Where it is known that there are very many faces, a smaller share is needed."""
+    share = min(spill / CELL, CENTRES / max(faces, 1)) * SAMPLE
     return ids < min(int(2**63 * share), 2**63 - 1)
 
 
@@ -75,14 +74,14 @@ class Cells:
         return Cells(nothing, zero := np.zeros(1, np.int64), nothing, zero, zero, 1)
 
     @staticmethod
-    def around_middles(sample: np.ndarray, half: np.ndarray, faces: int, crowding: Callable[[np.ndarray], np.ndarray]) -> Cells:
-        """Cells for so many faces, of a sample of them int16 [n, D] on the grid, in hash order, half int64 [n]. `crowding`: see
-        `Cohort.crowding`."""
-        count = min(faces * SPILL // CELL, CENTRES, len(sample))
-        sample, half = sample[:SAMPLE * count], half[:SAMPLE * count]
-        seeds = Cells.around(sample[:count].astype(np.float32), half[:count], 1)
-        middles = _middles(sample, seeds.nearest(sample)[:, 0], seeds.centres)
-        return Cells.around(middles, 2 * crowding(middles), SPILL, max(1, REGION * CELL * count // (SPILL * faces)))
+    def around_middles(sample: np.ndarray, faces: int, spill: int, crowding: Callable[[np.ndarray], np.ndarray]) -> Cells:
+        """Cells for so many faces, each in `spill` of them, of a sample int16 [n, D] on the grid, in hash order. `crowding`:
+        see `Cohort.crowding`."""
+        count = min(faces * spill // CELL, CENTRES, len(sample))
+        sample, first = sample[:SAMPLE * count], sample[:count].astype(np.float32)
+        seeds = Cells.around(first, crowding(first), 1)
+        middles = _middles(sample, seeds.nearest(sample, SEARCH * spill)[:, 0], seeds.centres)
+        return Cells.around(middles, 2 * crowding(middles), spill, max(1, REGION * CELL * count // (spill * faces)))
 
     @staticmethod
     def around(centres: np.ndarray, half: np.ndarray, spill: int, region: int | None = None) -> Cells:
@@ -104,19 +103,20 @@ class Cells:
         """The region int64 of cells, int64 of any shape."""
         return np.searchsorted(self.starts, cells, "right") - 1
 
-    def nearest(self, faces: np.ndarray) -> np.ndarray:
-        """The cells int64 [N, spill] of faces [N, D] on the grid, ascending; fewer where there are fewer."""
+    def nearest(self, faces: np.ndarray, search: int | None = None) -> np.ndarray:
+        """The cells int64 [N, spill] of faces [N, D] on the grid, ascending; fewer where there are fewer. Looked for in
+        `search` regions, by default `SEARCH` for each."""
         spill = min(self.spill, len(self))
         if len(self) == 1:
             return np.zeros((len(faces), 1), np.int64)
         found = np.empty((len(faces), spill), np.int64)
         for rows in ranges(len(faces), ROWS):
-            found[rows] = self._nearest(faces[rows].astype(np.float32), spill)
+            found[rows] = self._nearest(faces[rows].astype(np.float32), spill, search or SEARCH * spill)
         return found
 
-    def _nearest(self, faces: np.ndarray, spill: int) -> np.ndarray:
+    def _nearest(self, faces: np.ndarray, spill: int, search: int) -> np.ndarray:
         keys, sizes = _keys(faces, self.heads, self.head_half), np.diff(self.starts, append=len(self))
-        regions, own = _best(keys, min(SEARCH, len(self.heads))), keys.argmax(axis=1)
+        regions, own = _best(keys, min(search, len(self.heads))), keys.argmax(axis=1)
         others = np.zeros(keys.shape, bool)
         np.put_along_axis(others, regions, True, axis=1)
         others[sizes[regions].sum(axis=1) < spill] = True
@@ -175,20 +175,21 @@ def neighbours(cells: Cells, faces: np.ndarray, half: np.ndarray, least: float, 
     """`transforms.similarity.strong_edges` among the faces of each cell; arguments as there."""
     best, fresh = BestEdges(len(faces), least, most), np.ones(len(faces), bool)
     for _, rows in by_cell(cells.nearest(faces)):
-        compare_cell(best, faces, half, rows, fresh)
+        compare_cell(best, faces, half, rows, fresh, cells.spill)
     return best.edges()
 
 
-def compare_cell(best: BestEdges, faces: np.ndarray, half: np.ndarray, rows: np.ndarray, fresh: np.ndarray) -> None:
+def compare_cell(best: BestEdges, faces: np.ndarray, half: np.ndarray, rows: np.ndarray, fresh: np.ndarray,
+                 spill: int) -> None:
     """Add the edges between the rows int64 [n] of one cell, ascending, of which one at least is `fresh`, bool [N]; other
-    arguments as above. A cell that is too large is split into its own cells, if those are smaller."""
+    arguments as above. A cell that is too large is split into its own cells, each face in `spill`, if those are smaller."""
     if len(rows) > LARGEST:
-        drawn = rows[::max(1, CELL // SPILL)]
-        inside = Cells.around(faces[drawn].astype(np.float32), half[drawn], SPILL)
+        drawn = rows[::max(1, CELL // spill)]
+        inside = Cells.around(faces[drawn].astype(np.float32), half[drawn], spill)
         parts = [rows[its] for _, its in by_cell(inside.nearest(faces[rows]))]
         if max(map(len, parts)) < len(rows):
             for part in parts:
-                compare_cell(best, faces, half, part, fresh)
+                compare_cell(best, faces, half, part, fresh, spill)
             return
     best.compare(faces, half, rows, rows[fresh[rows]])
 

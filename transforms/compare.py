@@ -92,7 +92,7 @@ class CompareRegion(beam.DoFn):
         best = BestEdges(len(face), self.bounds.edge, MOST)
         faces, half, fresh = from_binary(rows["vector"]), rows["half"].to_numpy(), rows["fresh"].to_numpy()
         for _, its in by_cell(cells):
-            compare_cell(best, faces, half, its, fresh)
+            compare_cell(best, faces, half, its, fresh, self.bounds.spill)
         edges = best.edges()
         ends = np.concatenate([face[edges.first], face[edges.second]])
         other, similarity = np.concatenate([edges.second, edges.first]), np.tile(edges.similarity, 2)

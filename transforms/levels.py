@@ -378,7 +378,7 @@ class CompareMeans:
             its = take(its, np.argsort(its["id"]))
             best, fresh = BestEdges(len(its["id"]), self.whole, MOST), np.ones(len(its["id"]), bool)
             for _, rows in by_cell(its["cells"]):
-                compare_cell(best, its["mean"], its["half"], rows, fresh)
+                compare_cell(best, its["mean"], its["half"], rows, fresh, its["cells"].shape[1])
             edges = best.edges()
             for ours, theirs in ((edges.first, edges.second), (edges.second, edges.first)):
                 home.send("found", its["id"][ours], {"id": its["id"][ours], "other": its["id"][theirs]})

@@ -104,8 +104,8 @@ class Survey:
 class SurveyBlock(beam.DoFn):
     """Write the distinct faces of a block, and its share of the sample of whom cells are made."""
 
-    def __init__(self, workdir: str, state: str, earlier: Earlier | None) -> None:
-        self.workdir, self.state, self.earlier = workdir, state, earlier
+    def __init__(self, workdir: str, state: str, spill: int, earlier: Earlier | None) -> None:
+        self.workdir, self.state, self.spill, self.earlier = workdir, state, spill, earlier
 
     def process(self, element: tuple[int, dict[str, list[Any]]]) -> Iterator[Survey]:
         _, found = element
@@ -126,7 +126,7 @@ class SurveyBlock(beam.DoFn):
         ids, keys = digests.numbers(rows["face_id"].to_pylist()), rows["image_key"].to_numpy(zero_copy_only=False).astype(str)
         rows, grid = rows.append_column("id", pa.array(ids)), from_binary(rows["vector"])
         Parts(self.workdir, "grid").write(block.name(self.state), rows)
-        sample = np.flatnonzero(are_drawn(ids))
+        sample = np.flatnonzero(are_drawn(ids, self.spill))
         Parts(self.workdir, "sample").write(block.name(self.state), pa.table(
             {"id": ids[sample], "vector": as_column(grid[sample])}))
         drawn = np.argsort(ids)[:COHORT]
@@ -159,7 +159,7 @@ class Table:
         images = np.unique(survey.images, return_inverse=True)[1]
         cohort = Cohort.of(without(survey.faces, mean), images, survey.mean.faces, bounds)
         faces = without(sample, mean)
-        cells = (Cells.around_middles(faces, cohort.crowding(faces), survey.mean.faces, cohort.crowding) if len(faces) else
+        cells = (Cells.around_middles(faces, survey.mean.faces, bounds.spill, cohort.crowding) if len(faces) else
                  Cells.one(survey.faces.shape[1]))
         return Table(mean, cohort, cells)
 
@@ -200,7 +200,7 @@ class MakeTable(beam.DoFn):
             yield table_part(self.state)
             return
         sample = Parts(self.workdir, "sample")
-        drawn = pa.concat_tables([rows.filter(pa.array(are_drawn(rows["id"].to_numpy(), survey.mean.faces)))
+        drawn = pa.concat_tables([rows.filter(pa.array(are_drawn(rows["id"].to_numpy(), self.bounds.spill, survey.mean.faces)))
                                   for rows in map(sample.read, self.parts)]).sort_by("id")
         Table.of(survey, from_binary(drawn["vector"]), self.bounds).write(self.workdir, table_part(self.state))
         yield table_part(self.state)
@@ -224,6 +224,6 @@ class SurveyFaces(beam.PTransform):
                   | "Find copies" >> beam.ParDo(FindCopies()))
         return ({"blocks": blocks | "Number" >> beam.Map(lambda block: (block.number, block)), "copies": copies}
                 | "By block" >> beam.CoGroupByKey()
-                | "Survey" >> beam.ParDo(InChild(SurveyBlock(self.workdir, self.state, self.earlier)))
+                | "Survey" >> beam.ParDo(InChild(SurveyBlock(self.workdir, self.state, self.bounds.spill, self.earlier)))
                 | "Add up" >> beam.CombineGlobally(lambda surveys: functools.reduce(operator.add, surveys)).without_defaults()
                 | "Make table" >> beam.ParDo(MakeTable(self.workdir, self.state, self.bounds, self.parts, self.earlier)))
