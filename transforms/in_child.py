@@ -59,8 +59,8 @@ class InChild(beam.DoFn):
             return
         done, = _children.map([(self.pickled, element, more)])
         if isinstance(done, Killed):
-            raise Failure(f"a process ended twice at {type(self.function).__name__}, for want of memory most likely: say "
-                          "--cluster-processes with fewer and run the same command again; what is done stays done")
+            raise Failure(f"a child process ended twice at {type(self.function).__name__}, for want of memory most likely: "
+                          "run the same command again with a smaller --cluster-processes")
         results, advanced = done
         for stage, count in advanced.items():
             progress.advance(stage, count)
