@@ -94,7 +94,7 @@ def measure(faces: FaceSet, seed: int, keep: Path | None) -> dict[str, Moved]:
         for folder in ("grid", "crowding", "edges", "identities", "people"):
             shutil.rmtree(workdir / folder, ignore_errors=True)
         with Meter() as meter:
-            stages.cluster(str(workdir), ClusterOptions(), RunOptions())
+            stages.cluster(str(workdir), ClusterOptions(cluster_processes=1), RunOptions())
         return meter.moved
 
 
