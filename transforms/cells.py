@@ -32,8 +32,8 @@ REGION = 192
 """Cells of a region, of `CELL` faces, and fewer of larger ones: a choice of what a worker takes on at once."""
 SEARCH = 3
 """Regions in which the cells of a face are looked for, for each of its cells. On a million generated faces of 512 numbers,
-seed 3, with 167 regions and 16 cells a face 0.83 of the ten strongest edges are found in 12 regions, 0.90 in 32 and 0.96 in all; on
-seed 100 0.896 in 32, 0.918 in 48."""
+seed 3, with 167 regions and 16 cells a face 0.83 of the ten strongest edges are found in 12 regions, 0.90 in 32 and 0.96 in
+all; on seed 100 0.896 in 32, 0.918 in 48."""
 ROUNDS = 4
 """Of k-means, that make the regions: without, 0.68 of the cells of a face were found in 16 of 63 regions, with them 0.85."""
 NUMBERS = 1 << 22
