@@ -17,7 +17,7 @@ from pipeline.options import from_record, recorded
 from pipeline.progress import shown
 from schemas.embedder import Bounds
 from transforms import digests, face_models, inputs, naming, person_models, progress
-from transforms.blocks import few
+from transforms.blocks import at_least, few
 from transforms.cluster import (
     ClusterIdentities,
     ClusterOptions,
@@ -174,7 +174,8 @@ def compare(workdir: str, bounds: Bounds, run: RunOptions) -> Compared | None:
         return compared
     with shown("compare", 3 * len(compared.blocks), "blocks"):
         run.over(workdir, compared.blocks,
-                 SurveyFaces(workdir, compared.state, bounds, compared.parts(), compared.earlier))
+                 SurveyFaces(workdir, compared.state, bounds, compared.parts(), at_least(compared.size, embedder_of(workdir)),
+                             compared.earlier))
         if not Table.read(workdir, table_part(compared.state)).reused:
             compared = replace(compared, earlier=None)
         run.over(workdir, compared.blocks, CompareFaces(workdir, compared.state, bounds, compared.earlier))

@@ -51,6 +51,8 @@ class Bounds:
     strangers grow by in e-fold rarer ranks."""
     edge: float
     """Least scaled similarity of a strong edge (cohort scaling: cosine minus half of both faces' cohort means)."""
+    normalized_edge: float
+    """The same where vectors are normalized by their covariance within people (`transforms.space`)."""
     join: float
     """Least mean scaled similarity at which two clusters become one."""
     adopt: float

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transforms import cells, digests, similarity
-from transforms.cells import Cells, are_drawn, best_of_cells, by_cell, neighbours
+from transforms import cells, similarity
+from transforms.cells import Cells, best_of_cells, by_cell, neighbours
 from transforms.similarity import UNIT, on_grid, products
 
 
@@ -112,14 +112,6 @@ def test_the_best_two_are_those_of_all_that_share_a_cell(ours, theirs, seed, num
         assert best.column[row] == (shared[0][1] if shared else -1)
         assert best.value[row] == (-shared[0][0] if shared else -np.inf)
         assert best.second[row] == (-shared[1][0] if len(shared) > 1 else -np.inf)
-
-
-def test_a_sample_is_a_share_of_all_faces_and_no_more_than_cells_need():
-    ids = digests.numbers(f"{number:032x}:0" for number in range(200_000))
-    some, fewer = are_drawn(ids, 16), are_drawn(ids, 16, 10 * cells.CENTRES * cells.CELL // 16)
-    assert sum(some) == pytest.approx(200_000 * cells.SAMPLE * 16 / cells.CELL, rel=0.1)
-    assert sum(fewer) == pytest.approx(sum(some) / 10, rel=0.1)
-    assert some[fewer].all() and are_drawn(ids, 16, 1000).tolist() == some.tolist()
 
 
 def test_cells_around_middles_hold_more_of_ones_own_than_those_around_faces():

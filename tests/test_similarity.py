@@ -15,12 +15,10 @@ from transforms.similarity import (
     GRID,
     UNIT,
     Cohort,
-    Mean,
     average_linkage,
     on_grid,
     products,
     strong_edges,
-    without,
 )
 
 
@@ -40,8 +38,8 @@ def faces(count: int, dimensions: int = 8, seed: int = 0, people: int | None = N
 
 def bounds(small_join: float, crowding: float = 1.0, growth: float = 0.0) -> Bounds:
     return Bounds(same_person=0.5, strict_same_person=0.9, near_copy=0.95, outlier=0.4, margin=0.2, quality=0.3,
-                  crowding_weight=crowding, crowding_growth=growth, edge=0.2, join=0.1, adopt=0.2, small_join=small_join,
-                  spill=16, origin="made up for tests")
+                  crowding_weight=crowding, crowding_growth=growth, edge=0.2, normalized_edge=0.2, join=0.1, adopt=0.2,
+                  small_join=small_join, spill=16, origin="made up for tests")
 
 
 def ids(count: int) -> list[str]:
@@ -77,7 +75,6 @@ def test_no_faces_and_one():
         assert cohort.crowding(some).tolist() == [0] * count
         assert len(strong_edges(some, np.zeros(count, np.int64), 0.1, 4)) == 0
         assert average_linkage(some, images, *nobody(count), 0.5).tolist() == [0] * count
-        assert Mean.of(some, images).shared(0.5) is None and np.array_equal(without(some, None), some)
 
 
 def plain_average_linkage(similarities: np.ndarray, images: np.ndarray, least: float) -> list[frozenset[int]]:
@@ -191,32 +188,3 @@ def test_a_thousand_times_the_same_face_gives_few_edges():
     edges = strong_edges(some, np.zeros(1000, np.int64), 0.5, 4, block=128)
     assert len(edges) <= 4 * 1000
     assert set(edges.second.tolist()) == set(range(1, 1000))
-
-
-def raw_descriptors(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Grid vectors and image numbers: two people an image, all with one large mean, as dlib's (length 0.91)."""
-    random = np.random.default_rng(1)
-    mean = 0.91 * np.eye(128)[0]
-    people = random.standard_normal((count, 128)) / np.sqrt(128) * 0.41
-    vectors = mean + people
-    return on_grid(vectors / np.linalg.norm(vectors, axis=1, keepdims=True)), np.arange(count) // 2
-
-
-def test_a_mean_that_all_share_is_taken_off():
-    raw, images = raw_descriptors(400)
-    mean = Mean.of(raw, images).shared(0.62)
-    result = without(raw, mean)
-    assert np.abs(result.mean(axis=0)).max() < 0.02 * GRID
-    assert np.allclose(np.linalg.norm(result.astype(float), axis=1), GRID, atol=6)
-    assert Mean.of(result, images).shared(0.62) is None
-
-
-def test_means_of_some_add_up_to_that_of_all():
-    raw, images = raw_descriptors(400)
-    added = Mean.of(raw[:100], images[:100]) + Mean.of(raw[100:], images[100:])
-    assert np.array_equal(added.shared(0.62), Mean.of(raw, images).shared(0.62))
-
-
-def test_likeness_of_people_in_different_images_is_no_shared_mean():
-    one_person = on_grid(np.tile(np.eye(128)[0], (50, 1)))
-    assert Mean.of(one_person, np.full(50, -1)).shared(0.62) is None

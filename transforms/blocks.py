@@ -47,12 +47,16 @@ class Earlier:
 
 
 def few(workdir: str, embedder: Embedder) -> bool:
-    """Whether one cell holds all faces of a work directory. Parts are opened only where their embeddings, half of their bytes
-    at least, may be so few."""
+    """Whether one cell holds all faces of a work directory. Parts are opened only where there may be so few."""
     faces = Parts(workdir, "faces")
     sizes, parts = faces.sizes(), faces.parts()
-    return (sum(sizes[part] for part in parts) <= 2 * WHOLE * 4 * embedder.dimensions
+    return (at_least(sum(sizes[part] for part in parts), embedder) <= WHOLE
             and sum(map(faces.rows, parts)) <= WHOLE)
+
+
+def at_least(size: int, embedder: Embedder) -> int:
+    """Faces that are in so many bytes of parts of faces: half of them, or more, are embeddings of float32."""
+    return size // (2 * 4 * embedder.dimensions)
 
 
 def blocks(workdir: str, earlier: Sequence[Sequence[str]] = ()) -> tuple[Block, ...]:

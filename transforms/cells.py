@@ -42,13 +42,6 @@ ROWS = 4096
 """Faces that are looked up at a time. Results do not depend on it."""
 
 
-def are_drawn(ids: np.ndarray, spill: int, faces: int = 0) -> np.ndarray:
-    """Whether each face is in the sample of whom middles are made, bool [n], by their ids int64 [n] (`digests.numbers`), if
-    each has `spill` cells. Where it is known that there are very many faces, a smaller share is needed."""
-    share = min(spill / CELL, CENTRES / max(faces, 1)) * SAMPLE
-    return ids < min(int(2**63 * share), 2**63 - 1)
-
-
 @dataclass(frozen=True)
 class Cells:
     """The table of cells: nothing else that a worker is given grows with the number of faces."""

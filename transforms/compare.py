@@ -28,12 +28,12 @@ from transforms.linkage import Graph
 from transforms.mates import exclusive_images, same_person_twice
 from transforms.parts import NotReady, Parts, state_of
 from transforms.rows import as_column
-from transforms.similarity import MOST, UNIT, BestEdges, Edges, best_of_each, without
+from transforms.similarity import MOST, UNIT, BestEdges, Edges, best_of_each
 from transforms.survey import Table, table_part
 
 GROWTH = 1.1
 """Times the bytes of faces that a table of cells was made of, up to which it serves more: a choice. Cells grow as much."""
-VERSION = 4
+VERSION = 5
 """Raised when the same faces and bounds give other edges."""
 Batch = tuple[str, int]
 """A part, and the number of one of its batches."""
@@ -52,9 +52,10 @@ class PlaceBlock(beam.DoFn):
         name = block.name(self.state)
         rows = Parts(self.workdir, "grid").read(name, ["id", "image_key", "vector"])
         ids = rows["id"].to_numpy()
-        faces = without(from_binary(rows["vector"]), self.table.mean)
+        centred = self.table.space.centred(from_binary(rows["vector"]))
+        faces = self.table.space.project(centred)
         before = self.earlier.name(block) if self.earlier else None
-        about = Parts(self.workdir, "crowding").read(before) if before else self._about(faces, rows["image_key"])
+        about = Parts(self.workdir, "crowding").read(before) if before else self._about(faces, centred, rows["image_key"])
         Parts(self.workdir, "crowding").write(name, about)
         half, cells = about["half"].to_numpy(), vectors(about["cells"])
         region = self.table.cells.region(cells)
@@ -71,11 +72,11 @@ class PlaceBlock(beam.DoFn):
             yield one, (placed, number)
         progress.advance("compare")
 
-    def _about(self, faces: np.ndarray, image_keys: pa.ChunkedArray) -> pa.Table:
+    def _about(self, faces: np.ndarray, centred: np.ndarray, image_keys: pa.ChunkedArray) -> pa.Table:
         images = np.unique(image_keys.to_numpy(zero_copy_only=False).astype(str), return_inverse=True)[1]
         cells = self.table.cells.nearest(faces).astype(np.int32)
         return pa.table({"half": self.table.cohort.crowding(faces),
-                         "exempt": same_person_twice(faces, images, self.bounds.strict_same_person * UNIT),
+                         "exempt": same_person_twice(centred, images, self.bounds.strict_same_person * UNIT),
                          "cells": pa.FixedSizeListArray.from_arrays(pa.array(cells.ravel()), cells.shape[1])})
 
 
@@ -86,10 +87,13 @@ class CompareRegion(beam.DoFn):
     def __init__(self, workdir: str, state: str, bounds: Bounds) -> None:
         self.workdir, self.state, self.bounds = workdir, state, bounds
 
+    def setup(self) -> None:
+        self.least = Table.read(self.workdir, table_part(self.state)).space.edge(self.bounds)
+
     def process(self, region: tuple[int, Iterable[Batch]]) -> Iterator[tuple[int, Batch]]:
         rows = read_batches(Parts(self.workdir, "placed"), region[1]).sort_by("face")
         face, ids, cells = rows["face"].to_numpy(), rows["id"].to_numpy(), vectors(rows["cells"])
-        best = BestEdges(len(face), self.bounds.edge, MOST)
+        best = BestEdges(len(face), self.least, MOST)
         faces, half, fresh = from_binary(rows["vector"]), rows["half"].to_numpy(), rows["fresh"].to_numpy()
         for _, its in by_cell(cells):
             compare_cell(best, faces, half, its, fresh, self.bounds.spill)
@@ -215,7 +219,7 @@ class Compared:
             tables.append(pa.table({"face_id": rows["face_id"], "id": rows["id"], "part": its}))
         return pa.concat_tables(tables).unify_dictionaries()
 
-    def graph(self, workdir: str) -> tuple[pa.Table, Graph]:
+    def graph(self, workdir: str, bounds: Bounds) -> tuple[pa.Table, Graph]:
         """`faces`, and the graph of these faces."""
         table = Table.read(workdir, table_part(self.state))
         grid, crowding = Parts(workdir, "grid"), Parts(workdir, "crowding")
@@ -224,13 +228,14 @@ class Compared:
         images = []
         for part, start in zip(self.parts(), starts[:-1].tolist(), strict=True):
             rows = grid.read(part, ["image_key", "vector"])
-            faces[start:start + len(rows)] = without(from_binary(rows["vector"]), table.mean)
+            faces[start:start + len(rows)] = table.space.project(table.space.centred(from_binary(rows["vector"])))
             images.append(start + np.unique(rows["image_key"].to_numpy(zero_copy_only=False), return_inverse=True)[1])
         about = pa.concat_tables([crowding.read(part) for part in self.parts()])
         exclusive = exclusive_images(np.concatenate(images), about["exempt"].to_numpy())
         faces_of = self.faces(workdir)
         edges = read_edges(workdir, self.parts(), starts)
-        return faces_of, Graph(faces_of["id"].to_numpy(), faces, about["half"].to_numpy(), exclusive, table.cells, edges)
+        return faces_of, Graph(faces_of["id"].to_numpy(), faces, about["half"].to_numpy(), exclusive, table.cells, edges,
+                               table.space.edge(bounds))
 
     def starts(self, workdir: str) -> np.ndarray:
         """Where each block begins, int64 [blocks], and how many faces there are."""

@@ -37,7 +37,6 @@ from transforms.linkage import all_kinds, all_steps
 from transforms.mates import exclusive_images
 from transforms.parts import Parts
 from transforms.rows import Kind
-from transforms.similarity import without
 from transforms.survey import Table, table_part
 
 FACES = 1 << 16
@@ -138,11 +137,11 @@ class LayOut(beam.DoFn):
         person = np.full(len(ids), -1)
         ours = np.isin(known, ids)
         person[order[np.searchsorted(ids[order], known[ours])]] = its_person[ours]
-        mean = Table.read(workdir, table_part(linking.compared.state)).mean
+        space = Table.read(workdir, table_part(linking.compared.state)).space
         home.send("newcomers", ids[here], {
             "id": ids[here], "face": here | block.number << ROW_BITS, "half": about["half"].to_numpy()[here],
             "person": person[here], "sure": (person[here] >= 0) | np.isin(ids[here], merged),
-            "vector": without(from_binary(rows["vector"]), mean)[here], "cells": vectors(about["cells"])[here]})
+            "vector": space.project(space.centred(from_binary(rows["vector"])[here])), "cells": vectors(about["cells"])[here]})
         images = np.unique(rows["image_key"].to_numpy(zero_copy_only=False).astype(str), return_inverse=True)[1]
         images = exclusive_images(images, about["exempt"].to_numpy())
         seen = here[images[here] >= 0]

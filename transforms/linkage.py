@@ -28,21 +28,20 @@ from transforms.similarity import (
     COHORT,
     MOST,
     UNIT,
-    Cohort,
     Edges,
-    Mean,
     average_linkage,
     on_grid,
-    without,
 )
+from transforms.space import LEARNED, Mean, learn
 
 FEW = 30
 """Faces below which there is no cohort worth the name (design): plain average linkage. On random 12 pictures of
 faces/dev it has a BCubed F of 0.99 and a pairwise precision of 0.96, scaling 0.98 and 0.83."""
 HALF_WAY = 0.5
-"""Of the way from `join` to `edge`: from there on clusters of several faces are compared without an edge, for a mean is surer.
-Beside all of the way F grows by 0 to 0.0007 on five sets of 20 and 100 thousand generated faces, seeds 3 to 5, that of
-look-alikes by 0 to 0.004; a quarter costs precision (0.970 for 0.973 at 100 thousand of 128 numbers)."""
+"""Of the way from `join` to `normalized_edge`: from there on clusters of several faces are compared without an edge, for a mean
+is surer. Beside all of the way F grows by 0 to 0.0007 on five sets of 20 and 100 thousand generated faces, seeds 3 to 5, that
+of look-alikes by 0 to 0.004; a quarter costs precision (0.970 for 0.973 at 100 thousand of 128 numbers). All that before
+vectors were normalized."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,8 @@ class Graph:
     """int64 [N], `exclusive_images`"""
     cells: Cells
     edges: Edges
+    least: float
+    """Scaled similarity of an edge, at least"""
 
     @staticmethod
     def of(embeddings: np.ndarray, face_ids: Sequence[str], images: np.ndarray, bounds: Bounds) -> Graph:
@@ -68,15 +69,16 @@ class Graph:
         one image.
 
         Raises ValueError where a vector is too long or not finite."""
-        grid = on_grid(embeddings)
-        faces = without(grid, Mean.of(grid, exclusive_images(images, np.zeros(len(images), bool))).shared(bounds.small_join))
-        ids = digests.numbers(face_ids)
-        drawn = np.argsort(ids)[:COHORT]
-        half = Cohort.of(faces[drawn], images[drawn], len(faces), bounds).crowding(faces)
-        exempt = same_person_twice(faces, images, bounds.strict_same_person * UNIT)
-        cells = Cells.one(faces.shape[1])
-        edges = neighbours(cells, faces, half, bounds.edge, MOST)
-        return Graph(ids, faces, half, exclusive_images(images, exempt), cells, edges)
+        grid, ids = on_grid(embeddings).astype(np.int16), digests.numbers(face_ids)
+        mean = Mean.of(grid, exclusive_images(images, np.zeros(len(images), bool)))
+        drawn = np.argsort(ids)[:LEARNED]
+        space, cohort = learn(grid[drawn], images[drawn[:COHORT]], mean, bounds)
+        centred = space.centred(grid)
+        exempt = same_person_twice(centred, images, bounds.strict_same_person * UNIT)
+        faces, cells, least = space.project(centred), Cells.one(grid.shape[1]), space.edge(bounds)
+        half = cohort.crowding(faces)
+        edges = neighbours(cells, faces, half, least, MOST)
+        return Graph(ids, faces, half, exclusive_images(images, exempt), cells, edges, least)
 
     def of_rows(self, rows: np.ndarray) -> Graph:
         """Of some faces int64 [n], ascending."""
@@ -86,7 +88,7 @@ class Graph:
         place[rows] = np.arange(len(rows))
         ours = (place[self.edges.first] >= 0) & (place[self.edges.second] >= 0)
         edges = Edges(place[self.edges.first[ours]], place[self.edges.second[ours]], self.edges.similarity[ours])
-        return Graph(self.ids[rows], self.faces[rows], self.half[rows], self.images[rows], self.cells, edges)
+        return Graph(self.ids[rows], self.faces[rows], self.half[rows], self.images[rows], self.cells, edges, self.least)
 
 
 def cluster_faces(graph: Graph, bounds: Bounds, persons: np.ndarray, camps: scipy.sparse.csr_matrix,
@@ -114,7 +116,7 @@ def cluster_faces(graph: Graph, bounds: Bounds, persons: np.ndarray, camps: scip
 def all_steps(bounds: Bounds, cells: Callable[[], Cells], known: bool, merges: bool) -> Iterator[Step]:
     """From faces and edges to people. `known`: whether it is known of some faces whose they are; `merges`: whether some people
     are to be made one."""
-    yield from levels.steps(bounds.join, bounds.join + HALF_WAY * (bounds.edge - bounds.join), cells, known)
+    yield from levels.steps(bounds.join, bounds.join + HALF_WAY * (bounds.normalized_edge - bounds.join), cells, known)
     yield from adoption.steps(cells, bounds.adopt, bounds.join)
     yield from people.steps(cells, bounds.outlier, merges)
 

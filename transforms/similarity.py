@@ -17,7 +17,6 @@ import scipy.sparse
 from scipy.cluster.hierarchy import fcluster, linkage
 
 from schemas.embedder import Bounds
-from transforms.mates import exclusive_images, same_person_twice
 from transforms.sorting import order_by
 
 GRID = 4000
@@ -54,8 +53,6 @@ MOST = 16
 generated faces."""
 WAITING = 1 << 17
 """Edges that may wait before they are pruned: 1.5 MiB, some ten times that while pruning. No result depends on it."""
-EVIDENCE = 10
-"""Images with several people from which on their likeness speaks of all vectors, not of twins: a plain choice."""
 
 
 def on_grid(vectors: np.ndarray) -> np.ndarray:
@@ -83,55 +80,6 @@ def squares(rows: np.ndarray) -> np.ndarray:
 def directions(vectors: np.ndarray) -> np.ndarray:
     """Integer vectors [N, D], each at unit length, float32 [N, D] on the grid; 0 stays 0."""
     return on_grid(vectors / np.maximum(np.sqrt(squares(vectors)), 1.0)[:, None])
-
-
-@dataclass(frozen=True)
-class Mean:
-    """What says whether all vectors share a mean, and which: sums over grid vectors, of all faces or of some, which add up.
-
-    Descriptors such as dlib's share a large mean, which our own backends subtract (design, point 5); vectors of others may
-    still have it. It shows in people who are known to differ: two faces of one image. Measured: image mates have a cosine of
-    0.83 with dlib's raw descriptors, 0.04 centred, at most 0.45 where all are of one population."""
-
-    faces: int
-    sums: np.ndarray
-    """float64 [D], of integers: exact."""
-    images: int
-    """With several faces."""
-    pairs: int
-    """Of faces of one image, both ways."""
-    likeness: float
-    """Sum of the pairs' similarities, grid units."""
-
-    @staticmethod
-    def of(faces: np.ndarray, images: np.ndarray) -> Mean:
-        """Of grid vectors [N, D]; `images` int [N] numbers the images, -1 where a face has no mate. The faces of an image
-        must be in one call."""
-        mates = images >= 0
-        numbers, image, count = np.unique(images[mates], return_inverse=True, return_counts=True)
-        sums = np.zeros((len(numbers), faces.shape[1]))
-        np.add.at(sums, image, faces[mates])
-        likeness = float(squares(sums).sum() - squares(faces[mates]).sum())
-        return Mean(len(faces), faces.sum(axis=0, dtype=np.float64), len(numbers), int((count * (count - 1)).sum()), likeness)
-
-    def __add__(self, other: Mean) -> Mean:
-        return Mean(self.faces + other.faces, self.sums + other.sums, self.images + other.images, self.pairs + other.pairs,
-                    self.likeness + other.likeness)
-
-    def shared(self, least: float) -> np.ndarray | None:
-        """The mean float32 [D], in grid units, if all share one: where the mean cosine of image mates reaches `least`, at which
-        two faces are one person."""
-        if self.images < EVIDENCE or self.likeness < least * UNIT * self.pairs:
-            return None
-        return np.rint(self.sums / self.faces).astype(np.float32)
-
-
-def without(faces: np.ndarray, mean: np.ndarray | None) -> np.ndarray:
-    """Grid vectors int16 [N, D] without a mean float32 [D], at unit length again; as they are without one."""
-    result = faces.astype(np.int16)
-    for rows in ranges(len(faces) if mean is not None else 0, BLOCK):
-        result[rows] = directions(faces[rows] - mean)
-    return result
 
 
 def average_linkage(faces: np.ndarray, images: np.ndarray, persons: np.ndarray, camps: scipy.sparse.csr_matrix,
@@ -177,10 +125,9 @@ class Cohort:
     @staticmethod
     def of(faces: np.ndarray, images: np.ndarray, count: int, bounds: Bounds) -> Cohort:
         """Of the `COHORT` first of all `count` faces by hash order, all where there are fewer: int16 [M, D] on the grid, images
-        int [M] the same number for faces of one image; clustered by `average_linkage`, down to `small_join`."""
-        exclusive = exclusive_images(images, same_person_twice(faces, images, bounds.strict_same_person * UNIT))
+        int [M] as `mates.exclusive_images` numbers them; clustered by `average_linkage`, down to `small_join`."""
         nobody = np.full(len(faces), -1), scipy.sparse.csr_matrix((len(faces), 0), dtype=np.int64)
-        cluster = average_linkage(faces, exclusive, *nobody, bounds.small_join)
+        cluster = average_linkage(faces, images, *nobody, bounds.small_join)
         order = np.argsort(cluster, kind="stable")
         return Cohort(faces[order].astype(np.float32), np.flatnonzero(np.diff(cluster[order], prepend=-1)), bounds.small_join,
                       bounds.crowding_weight, bounds.crowding_growth * float(np.log(max(count, CALIBRATED) / CALIBRATED)))

@@ -19,12 +19,13 @@ from schemas.embedder import Bounds
 from schemas.table import vectors
 from transforms import digests, progress
 from transforms.blocks import ROW_BITS, Block, Earlier, from_binary
-from transforms.cells import Cells, are_drawn
+from transforms.cells import CELL, CENTRES, SAMPLE, Cells
 from transforms.in_child import InChild
 from transforms.mates import exclusive_images
 from transforms.parts import Parts
 from transforms.rows import as_column
-from transforms.similarity import COHORT, Cohort, Mean, on_grid, without
+from transforms.similarity import COHORT, Cohort, on_grid
+from transforms.space import LEARNED, Mean, Space, learn
 
 BUCKETS = 256
 """Of image keys, among which copies are looked for: each holds some 100 bytes an image."""
@@ -87,8 +88,6 @@ class Survey:
     mean: Mean
     ids: np.ndarray
     """int64 [M], of the `COHORT` first faces by hash order (`digests.numbers`), ascending"""
-    faces: np.ndarray
-    """int16 [M, D], on the grid"""
     images: np.ndarray
     """str [M], keys of their images"""
     moved: bool
@@ -97,15 +96,22 @@ class Survey:
     def __add__(self, other: Survey) -> Survey:
         both = np.concatenate([self.ids, other.ids])
         first = np.argsort(both, kind="stable")[:COHORT]
-        return Survey(self.mean + other.mean, both[first], np.concatenate([self.faces, other.faces])[first],
-                      np.concatenate([self.images, other.images])[first], self.moved or other.moved)
+        return Survey(self.mean + other.mean, both[first], np.concatenate([self.images, other.images])[first],
+                      self.moved or other.moved)
+
+
+def are_drawn(ids: np.ndarray, spill: int, faces: int) -> np.ndarray:
+    """Whether each face is in the sample of whom the space is learned and middles of cells are made, bool [n], by their ids
+    int64 [n] (`digests.numbers`), if each has `spill` cells. If there are more than so many `faces`, more are drawn."""
+    share = max(SAMPLE * min(spill / CELL, CENTRES / max(faces, 1)), LEARNED / max(faces, 1))
+    return ids < min(int(2**63 * share), 2**63 - 1)
 
 
 class SurveyBlock(beam.DoFn):
-    """Write the distinct faces of a block, and its share of the sample of whom cells are made."""
+    """Write the distinct faces of a block, and its share of the sample, if there are so many `faces` at least."""
 
-    def __init__(self, workdir: str, state: str, spill: int, earlier: Earlier | None) -> None:
-        self.workdir, self.state, self.spill, self.earlier = workdir, state, spill, earlier
+    def __init__(self, workdir: str, state: str, spill: int, faces: int, earlier: Earlier | None) -> None:
+        self.workdir, self.state, self.spill, self.faces, self.earlier = workdir, state, spill, faces, earlier
 
     def process(self, element: tuple[int, dict[str, list[Any]]]) -> Iterator[Survey]:
         _, found = element
@@ -126,12 +132,12 @@ class SurveyBlock(beam.DoFn):
         ids, keys = digests.numbers(rows["face_id"].to_pylist()), rows["image_key"].to_numpy(zero_copy_only=False).astype(str)
         rows, grid = rows.append_column("id", pa.array(ids)), from_binary(rows["vector"])
         Parts(self.workdir, "grid").write(block.name(self.state), rows)
-        sample = np.flatnonzero(are_drawn(ids, self.spill))
+        sample = np.flatnonzero(are_drawn(ids, self.spill, self.faces))
         Parts(self.workdir, "sample").write(block.name(self.state), pa.table(
             {"id": ids[sample], "vector": as_column(grid[sample])}))
         drawn = np.argsort(ids)[:COHORT]
         yield Survey(Mean.of(grid, exclusive_images(np.unique(keys, return_inverse=True)[1], np.zeros(len(keys), bool))),
-                     ids[drawn], grid[drawn], keys[drawn], self._moved(block, ids))
+                     ids[drawn], keys[drawn], self._moved(block, ids))
         progress.advance("compare")
 
     def _moved(self, block: Block, ids: np.ndarray) -> bool:
@@ -145,8 +151,7 @@ class SurveyBlock(beam.DoFn):
 class Table:
     """What a worker knows of all faces."""
 
-    mean: np.ndarray | None
-    """float32 [D], grid units; None where they share none"""
+    space: Space
     cohort: Cohort
     cells: Cells
     reused: bool = False
@@ -155,16 +160,16 @@ class Table:
     @staticmethod
     def of(survey: Survey, sample: np.ndarray, bounds: Bounds) -> Table:
         """sample: int16 [n, D], on the grid as they are, in hash order."""
-        mean = survey.mean.shared(bounds.small_join)
-        images = np.unique(survey.images, return_inverse=True)[1]
-        cohort = Cohort.of(without(survey.faces, mean), images, survey.mean.faces, bounds)
-        faces = without(sample, mean)
+        images = np.unique(survey.images[:len(sample)], return_inverse=True)[1]
+        space, cohort = learn(sample[:LEARNED], images, survey.mean, bounds)
+        faces = space.project(space.centred(sample))
         cells = (Cells.around_middles(faces, survey.mean.faces, bounds.spill, cohort.crowding) if len(faces) else
-                 Cells.one(survey.faces.shape[1]))
-        return Table(mean, cohort, cells)
+                 Cells.one(sample.shape[1]))
+        return Table(space, cohort, cells)
 
     def write(self, workdir: str, part: str) -> None:
-        arrays = {"reused": np.asarray(self.reused)} | ({} if self.mean is None else {"mean": self.mean})
+        arrays = {"reused": np.asarray(self.reused)}
+        arrays |= {f"space_{name}": value for name, value in vars(self.space).items() if value is not None}
         arrays |= {f"cohort_{name}": np.asarray(value) for name, value in vars(self.cohort).items()}
         arrays |= {f"cells_{name}": np.asarray(value) for name, value in vars(self.cells).items()}
         Parts(workdir, "cells").write(part, pa.table({
@@ -179,7 +184,8 @@ class Table:
         cohort = Cohort(arrays["cohort_faces"], arrays["cohort_starts"], *numbers)
         cells = Cells(arrays["cells_centres"], arrays["cells_half"], arrays["cells_heads"], arrays["cells_head_half"],
                       arrays["cells_starts"], int(arrays["cells_spill"]))
-        return Table(arrays.get("mean"), cohort, cells, bool(arrays["reused"]))
+        space = Space(arrays.get("space_mean"), arrays.get("space_matrix"))
+        return Table(space, cohort, cells, bool(arrays["reused"]))
 
 
 def table_part(state: str) -> str:
@@ -215,6 +221,8 @@ class SurveyFaces(beam.PTransform):
     bounds: Bounds
     parts: Sequence[str]
     """Of grid, one a block."""
+    faces: int
+    """That there are at least."""
     earlier: Earlier | None
 
     def expand(self, blocks: beam.PCollection[Block]) -> beam.PCollection[str]:
@@ -224,6 +232,7 @@ class SurveyFaces(beam.PTransform):
                   | "Find copies" >> beam.ParDo(FindCopies()))
         return ({"blocks": blocks | "Number" >> beam.Map(lambda block: (block.number, block)), "copies": copies}
                 | "By block" >> beam.CoGroupByKey()
-                | "Survey" >> beam.ParDo(InChild(SurveyBlock(self.workdir, self.state, self.bounds.spill, self.earlier)))
+                | "Survey" >> beam.ParDo(InChild(SurveyBlock(self.workdir, self.state, self.bounds.spill, self.faces,
+                                                             self.earlier)))
                 | "Add up" >> beam.CombineGlobally(lambda surveys: functools.reduce(operator.add, surveys)).without_defaults()
                 | "Make table" >> beam.ParDo(MakeTable(self.workdir, self.state, self.bounds, self.parts, self.earlier)))

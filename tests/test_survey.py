@@ -1,0 +1,19 @@
+"""Who is drawn for what is known of all faces."""
+from __future__ import annotations
+
+import pytest
+
+from transforms import cells, digests
+from transforms.space import LEARNED
+from transforms.survey import are_drawn
+
+
+def test_the_sample_is_all_of_few_faces_and_no_more_of_many_than_is_needed():
+    ids = digests.numbers(f"{number:032x}:0" for number in range(200_000))
+    learned, middles = LEARNED / 200_000, cells.SAMPLE * 64 / cells.CELL
+    assert are_drawn(ids, 16, LEARNED).all()
+    assert are_drawn(ids, 16, 200_000).mean() == pytest.approx(learned, rel=0.02)
+    assert are_drawn(ids, 64, 200_000).mean() == pytest.approx(min(middles, 1), rel=0.02)
+    fewer, most = are_drawn(ids, 16, 10_000_000), cells.SAMPLE * cells.CENTRES / 10_000_000
+    assert fewer.mean() == pytest.approx(most, rel=0.05)
+    assert are_drawn(ids, 16, 200_000)[fewer].all()
