@@ -84,7 +84,7 @@ def link(graph: Graph, persons: np.ndarray, camps: csr_matrix, least: float, who
 def linked(faces: np.ndarray, half: np.ndarray, images: np.ndarray, edges: Edges) -> Graph:
     """A graph of faces on the grid, [N, D]."""
     ids = digests.numbers(f"face-{row}" for row in range(len(faces)))
-    return Graph(ids, faces.astype(np.int16), half, images, Cells.one(faces.shape[1]), edges)
+    return Graph(ids, faces.astype(np.int16), half, images, Cells.one(faces.shape[1]), edges, BOUNDS.edge)
 
 
 def camps_of(persons: np.ndarray) -> csr_matrix:

@@ -71,6 +71,8 @@ class Cells:
         """Cells for so many faces, each in `spill` of them, of a sample int16 [n, D] on the grid, in hash order. `crowding`:
         see `Cohort.crowding`."""
         count = min(faces * spill // CELL, CENTRES, len(sample))
+        if not count:
+            return Cells.one(sample.shape[1])
         sample, first = sample[:SAMPLE * count], sample[:count].astype(np.float32)
         seeds = Cells.around(first, crowding(first), 1)
         middles = _middles(sample, seeds.nearest(sample, SEARCH * spill)[:, 0], seeds.centres)

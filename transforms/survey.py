@@ -163,9 +163,7 @@ class Table:
         images = np.unique(survey.images[:len(sample)], return_inverse=True)[1]
         space, cohort = learn(sample[:LEARNED], images, survey.mean, bounds)
         faces = space.project(space.centred(sample))
-        cells = (Cells.around_middles(faces, survey.mean.faces, bounds.spill, cohort.crowding) if len(faces) else
-                 Cells.one(sample.shape[1]))
-        return Table(space, cohort, cells)
+        return Table(space, cohort, Cells.around_middles(faces, survey.mean.faces, bounds.spill, cohort.crowding))
 
     def write(self, workdir: str, part: str) -> None:
         arrays = {"reused": np.asarray(self.reused)}
