@@ -42,7 +42,7 @@ def missing(rivals: Sequence[str]) -> list[str]:
 def graph_of(workdir: str, bounds: Bounds) -> tuple[list[str], Graph]:
     """face_ids, and what the stage links: rows in the same order."""
     compared = None if few(workdir, embedder_of(workdir)) else Compared.of(workdir, bounds)
-    faces, graph = compared.graph(workdir, bounds) if compared else whole_graph(workdir, bounds)
+    faces, graph = compared.graph(workdir) if compared else whole_graph(workdir, bounds)
     return faces["face_id"].to_pylist(), graph
 
 
@@ -108,10 +108,10 @@ def search_seconds(workdir: str) -> float:
     return time.monotonic() - start
 
 
-def edges_found(graph: Graph) -> tuple[float, float]:
+def edges_found(graph: Graph, bounds: Bounds) -> tuple[float, float]:
     """Of a sample of faces: the share of their strongest edges, up to ten each, that the graph has; and the share of faces
     with such edges of which it has one at least."""
-    count, least = len(graph.faces), np.float32(np.ceil(graph.least * UNIT))
+    count, least = len(graph.faces), np.float32(np.ceil(graph.space.edge(bounds) * UNIT))
     have = graph.edges.first * count + graph.edges.second
     strong, found = [], []
     sample = np.argsort(graph.ids)[-SAMPLE:]  # the first are centres of cells, and find more
@@ -139,7 +139,7 @@ def main() -> None:
     bounds = bounds_of(values.workdir, ClusterOptions())
     face_ids, graph = graph_of(values.workdir, bounds)
     if values.rival == "edges":
-        print(*edges_found(graph))
+        print(*edges_found(graph, bounds))
     else:
         np.save(Path(values.workdir, LABELS), split(graph, communities(graph))[np.argsort(face_ids)])
 

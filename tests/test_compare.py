@@ -74,7 +74,7 @@ def test_one_cell_gives_what_one_process_gives(workdir, monkeypatch):
     monkeypatch.setattr(cells, "CELL", 1 << 40)  # so that no centre is drawn
     in_blocks = run(workdir)
     compared = Compared.of(workdir, bounds())
-    found, graph = compared.graph(workdir, bounds())
+    found, graph = compared.graph(workdir)
     whole = graph_of(faces_of(workdir, compared), bounds())
     assert len(compared.blocks) > 4 and found["face_id"].to_pylist() == faces_of(workdir, compared)["face_id"].to_pylist()
     for ours, theirs in ((graph.faces, whole.faces), (graph.half, whole.half)):
@@ -91,9 +91,9 @@ def test_one_cell_gives_what_one_process_gives(workdir, monkeypatch):
 def test_edges_are_those_inside_cells_wherever_the_faces_lie(workdir, monkeypatch):
     small_cells(monkeypatch)
     run(workdir)
-    _, graph = Compared.of(workdir, bounds()).graph(workdir, bounds())
+    _, graph = Compared.of(workdir, bounds()).graph(workdir)
     assert len(graph.cells) > 8 and len(graph.cells.heads) > 2
-    assert equal(graph.edges, neighbours(graph.cells, graph.faces, graph.half, graph.least, MOST))
+    assert equal(graph.edges, neighbours(graph.cells, graph.faces, graph.half, graph.space.edge(bounds()), MOST))
     plain = vectors(faces_of(workdir, Compared.of(workdir, bounds()))["embedding"])
     space = Table.read(workdir, *Parts(workdir, "cells").parts()).space
     assert np.array_equal(graph.faces, space.project(space.centred(on_grid(plain))))
@@ -152,12 +152,12 @@ def test_more_faces_are_compared_with_all_and_no_two_again(workdir, monkeypatch)
     now = run(some)
     assert sum(fresh for _, fresh in offered) < sum(rows for rows, _ in offered) / 4
     compared = Compared.of(some, bounds())
-    found, graph = compared.graph(some, bounds())
+    found, graph = compared.graph(some)
     assert before.earlier and compared.blocks == before.blocks
     assert set(later) == {part for block in compared.blocks[before.earlier.count:] for part in block.parts}
     assert found["face_id"].to_pylist() == faces_of(some, compared)["face_id"].to_pylist() and len(found) == len(now)
     assert table_of(some).reused and np.array_equal(table.cells.centres, graph.cells.centres)
-    assert equal(graph.edges, neighbours(graph.cells, graph.faces, graph.half, graph.least, MOST))
+    assert equal(graph.edges, neighbours(graph.cells, graph.faces, graph.half, graph.space.edge(bounds()), MOST))
     assert np.array_equal(graph.half, table.cohort.crowding(graph.faces))
     assert all(now[face] == name for face, name in names.items())
 
@@ -195,9 +195,9 @@ def test_a_copy_that_lies_before_an_earlier_face_takes_its_place(workdir, monkey
                                      pa.array([f"0/{uri}" for uri in table["uri"].to_pylist()]))
         add(workdir, folder, "zz-copy.parquet", table)
     assert run(workdir) == once and not table_of(workdir).reused
-    found, graph = Compared.of(workdir, bounds()).graph(workdir, bounds())
+    found, graph = Compared.of(workdir, bounds()).graph(workdir)
     assert "zz-copy.parquet" in found["part"].to_pylist() and first not in found["part"].to_pylist()
-    assert equal(graph.edges, neighbours(graph.cells, graph.faces, graph.half, graph.least, MOST))
+    assert equal(graph.edges, neighbours(graph.cells, graph.faces, graph.half, graph.space.edge(bounds()), MOST))
 
 
 def test_a_picture_that_lies_in_several_parts_counts_once(tmp_path, monkeypatch):

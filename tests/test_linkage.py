@@ -26,6 +26,7 @@ from transforms.mates import exclusive_images, same_person_twice
 from transforms.rows import Rows
 from transforms.scoring import bcubed
 from transforms.similarity import UNIT, Edges, on_grid, strong_edges
+from transforms.space import Space
 from transforms.stars import Merging
 
 BOUNDS = Bounds(same_person=0.5, strict_same_person=0.8, near_copy=0.95, outlier=0.4, margin=0.2, quality=0.3,
@@ -84,7 +85,7 @@ def link(graph: Graph, persons: np.ndarray, camps: csr_matrix, least: float, who
 def linked(faces: np.ndarray, half: np.ndarray, images: np.ndarray, edges: Edges) -> Graph:
     """A graph of faces on the grid, [N, D]."""
     ids = digests.numbers(f"face-{row}" for row in range(len(faces)))
-    return Graph(ids, faces.astype(np.int16), half, images, Cells.one(faces.shape[1]), edges, BOUNDS.edge)
+    return Graph(ids, faces.astype(np.int16), half, images, Cells.one(faces.shape[1]), edges, Space(None, None, None))
 
 
 def camps_of(persons: np.ndarray) -> csr_matrix:

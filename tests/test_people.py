@@ -17,16 +17,21 @@ from transforms.homes import run_here
 from transforms.identities import people_of
 from transforms.linkage import Graph, all_kinds, letters
 from transforms.rows import Rows, take
-from transforms.similarity import Edges, on_grid
+from transforms.similarity import UNIT, Edges, on_grid
+from transforms.space import STEPS, Space
+
+AS_THEY_ARE = Space(None, None, None)
 
 
-def known_people(faces: np.ndarray, whose: list[int], outlier: float) -> Mapping[str, Rows]:
+def known_people(faces: np.ndarray, whose: list[int], outlier: float,
+                 space: Space = AS_THEY_ARE) -> Mapping[str, Rows]:
     """Of unit vectors [N, D], of which it is said whose they are."""
     nothing, count = np.zeros(0, np.int64), len(faces)
-    graph = Graph(digests.numbers(f"face-{row}" for row in range(count)), on_grid(faces).astype(np.int16),
-                  np.zeros(count, np.int64), np.full(count, -1), Cells.one(faces.shape[1]), Edges(nothing, nothing, nothing))
+    graph = Graph(digests.numbers(f"face-{row}" for row in range(count)), space.project(on_grid(faces).astype(np.int16)),
+                  np.zeros(count, np.int64), np.full(count, -1), Cells.one(faces.shape[1]), Edges(nothing, nothing, nothing),
+                  space)
     camps = scipy.sparse.csr_matrix((count, 1), dtype=np.int64)
-    steps = [levels.Begin(), *levels.join_known(), *people.steps(lambda: graph.cells, outlier, False)]
+    steps = [levels.Begin(), *levels.join_known(), *people.steps(lambda: graph.cells, lambda: graph.space, outlier, False)]
     return run_here(steps, all_kinds(graph.cells), letters(graph, np.array(whose), camps, np.zeros(count, bool), ()))
 
 
@@ -56,6 +61,20 @@ def test_people_are_what_their_faces_are(whose, outlier):
         if others:
             assert value == pytest.approx(max(others.values()), abs=1e-3)
             assert others[int(np.searchsorted(people["id"], nearest))] == pytest.approx(max(others.values()), abs=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_told_of_people_is_a_cosine_in_whatever_space_they_are(seed):
+    whose = [row % 6 for row in range(60)]
+    faces = np.stack([shot(f"person-{person}", row + 100 * seed) for row, person in enumerate(whose)])
+    dimensions = faces.shape[1]
+    lengths = np.geomspace(0.5, 2, dimensions)
+    axes = np.linalg.qr(np.random.default_rng(seed).standard_normal((dimensions, dimensions)))[0]
+    space = Space(None, np.rint(STEPS * (axes / lengths) @ axes.T), np.rint(STEPS * (axes * lengths) @ axes.T))
+    plain, projected = known_people(faces, whose, -1.0), known_people(faces, whose, -1.0, space)
+    for table, name, one in (("results", "similarity", 1), ("people", "similarity", 1), ("people", "value", UNIT)):
+        assert np.allclose(projected[table][name], plain[table][name], atol=0.01 * one)
+    assert np.array_equal(projected["people"]["nearest"], plain["people"]["nearest"])
 
 
 def test_the_table_has_a_row_for_each_by_name():

@@ -152,6 +152,7 @@ def test_a_matrix_is_the_root_of_the_inverse():
     axes = np.linalg.qr(random.standard_normal((8, 8)))[0]
     lengths = np.array([1, 1, 1, 1, 2, 2, 4, 4])
     some = np.rint(500 * (random.standard_normal((40_000, 8)) * lengths) @ axes.T).astype(np.int16)
-    matrix = normalization(some, np.arange(len(some))) / space.STEPS
+    matrix, inverse = (found / space.STEPS for found in normalization(some, np.arange(len(some))))
     wanted = (axes / lengths * np.sqrt(np.mean(lengths**2))) @ axes.T
     assert np.abs(matrix - wanted).max() < 0.03
+    assert np.allclose(matrix @ inverse, np.eye(8), atol=2e-3)

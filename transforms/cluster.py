@@ -131,7 +131,7 @@ class ClusterFaces(beam.DoFn):
 
     def process(self, workdir: str) -> Iterator[str]:
         bounds = bounds_of(workdir, self.options)
-        faces, graph = self.compared.graph(workdir, bounds) if self.compared else whole_graph(workdir, bounds)
+        faces, graph = self.compared.graph(workdir) if self.compared else whole_graph(workdir, bounds)
         face_ids = faces["face_id"].to_pylist()
         known = read_known(workdir, self.options.identities, [faces["face_id"]])
         tell_ignored(known)

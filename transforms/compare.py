@@ -219,7 +219,7 @@ class Compared:
             tables.append(pa.table({"face_id": rows["face_id"], "id": rows["id"], "part": its}))
         return pa.concat_tables(tables).unify_dictionaries()
 
-    def graph(self, workdir: str, bounds: Bounds) -> tuple[pa.Table, Graph]:
+    def graph(self, workdir: str) -> tuple[pa.Table, Graph]:
         """`faces`, and the graph of these faces."""
         table = Table.read(workdir, table_part(self.state))
         grid, crowding = Parts(workdir, "grid"), Parts(workdir, "crowding")
@@ -235,7 +235,7 @@ class Compared:
         faces_of = self.faces(workdir)
         edges = read_edges(workdir, self.parts(), starts)
         return faces_of, Graph(faces_of["id"].to_numpy(), faces, about["half"].to_numpy(), exclusive, table.cells, edges,
-                               table.space.edge(bounds))
+                               table.space)
 
     def starts(self, workdir: str) -> np.ndarray:
         """Where each block begins, int64 [blocks], and how many faces there are."""

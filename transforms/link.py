@@ -37,6 +37,7 @@ from transforms.linkage import all_kinds, all_steps
 from transforms.mates import exclusive_images
 from transforms.parts import Parts
 from transforms.rows import Kind
+from transforms.space import Space
 from transforms.survey import Table, table_part
 
 FACES = 1 << 16
@@ -53,6 +54,17 @@ class CellsOf:
 
     def __call__(self) -> Cells:
         return Table.read(self.workdir, table_part(self.state)).cells
+
+
+@dataclass(frozen=True)
+class SpaceOf:
+    """The space of a work directory's faces, likewise."""
+
+    workdir: str
+    state: str
+
+    def __call__(self) -> Space:
+        return Table.read(self.workdir, table_part(self.state)).space
 
 
 @dataclass(frozen=True)
@@ -78,7 +90,8 @@ class Linking:
 
     @cached_property
     def steps(self) -> list[Step]:
-        return list(all_steps(self.bounds, CellsOf(self.workdir, self.compared.state), self.known, self.merges))
+        where = self.workdir, self.compared.state
+        return list(all_steps(self.bounds, CellsOf(*where), SpaceOf(*where), self.known, self.merges))
 
     @cached_property
     def kinds(self) -> dict[str, Kind]:

@@ -32,7 +32,7 @@ from transforms.similarity import (
     average_linkage,
     on_grid,
 )
-from transforms.space import LEARNED, Mean, learn
+from transforms.space import LEARNED, Mean, Space, learn
 
 FEW = 30
 """Faces below which there is no cohort worth the name (design): plain average linkage. On random 12 pictures of
@@ -58,8 +58,8 @@ class Graph:
     """int64 [N], `exclusive_images`"""
     cells: Cells
     edges: Edges
-    least: float
-    """Scaled similarity of an edge, at least"""
+    space: Space
+    """That the faces are in"""
 
     @staticmethod
     def of(embeddings: np.ndarray, face_ids: Sequence[str], images: np.ndarray, bounds: Bounds) -> Graph:
@@ -75,10 +75,10 @@ class Graph:
         space, cohort = learn(grid[drawn], images[drawn[:COHORT]], mean, bounds)
         centred = space.centred(grid)
         exempt = same_person_twice(centred, images, bounds.strict_same_person * UNIT)
-        faces, cells, least = space.project(centred), Cells.one(grid.shape[1]), space.edge(bounds)
+        faces, cells = space.project(centred), Cells.one(grid.shape[1])
         half = cohort.crowding(faces)
-        edges = neighbours(cells, faces, half, least, MOST)
-        return Graph(ids, faces, half, exclusive_images(images, exempt), cells, edges, least)
+        edges = neighbours(cells, faces, half, space.edge(bounds), MOST)
+        return Graph(ids, faces, half, exclusive_images(images, exempt), cells, edges, space)
 
     def of_rows(self, rows: np.ndarray) -> Graph:
         """Of some faces int64 [n], ascending."""
@@ -88,7 +88,7 @@ class Graph:
         place[rows] = np.arange(len(rows))
         ours = (place[self.edges.first] >= 0) & (place[self.edges.second] >= 0)
         edges = Edges(place[self.edges.first[ours]], place[self.edges.second[ours]], self.edges.similarity[ours])
-        return Graph(self.ids[rows], self.faces[rows], self.half[rows], self.images[rows], self.cells, edges, self.least)
+        return Graph(self.ids[rows], self.faces[rows], self.half[rows], self.images[rows], self.cells, edges, self.space)
 
 
 def cluster_faces(graph: Graph, bounds: Bounds, persons: np.ndarray, camps: scipy.sparse.csr_matrix,
@@ -102,30 +102,32 @@ def cluster_faces(graph: Graph, bounds: Bounds, persons: np.ndarray, camps: scip
     merged: rows of faces, int [M] each, whose clusters are made one in the end
     bounds: of the embedder. `small_join` alone rules where there are fewer than `FEW` faces; where there are more, `join` and
         `adopt` rule"""
-    cells, merges = (lambda: graph.cells), any(map(len, merged))
+    cells, space, merges = (lambda: graph.cells), (lambda: graph.space), any(map(len, merged))
     if len(graph.faces) < FEW:
         one = average_linkage(graph.faces, graph.images, persons, camps, bounds.small_join)
-        steps = steps_of_few(bounds, cells, merges)
+        steps = steps_of_few(bounds, cells, space, merges)
     else:
-        one, steps = persons, all_steps(bounds, cells, bool((persons >= 0).any()), merges)
+        one, steps = persons, all_steps(bounds, cells, space, bool((persons >= 0).any()), merges)
     sure = persons >= 0
     sure[np.concatenate([*merged, np.zeros(0, np.int64)])] = True
     return run_here(steps, all_kinds(graph.cells), letters(graph, one, camps, sure, merged))
 
 
-def all_steps(bounds: Bounds, cells: Callable[[], Cells], known: bool, merges: bool) -> Iterator[Step]:
+def all_steps(bounds: Bounds, cells: Callable[[], Cells], space: Callable[[], Space], known: bool,
+              merges: bool) -> Iterator[Step]:
     """From faces and edges to people. `known`: whether it is known of some faces whose they are; `merges`: whether some people
     are to be made one."""
     yield from levels.steps(bounds.join, bounds.join + HALF_WAY * (bounds.normalized_edge - bounds.join), cells, known)
     yield from adoption.steps(cells, bounds.adopt, bounds.join)
-    yield from people.steps(cells, bounds.outlier, merges)
+    yield from people.steps(cells, space, bounds.outlier, merges)
 
 
-def steps_of_few(bounds: Bounds, cells: Callable[[], Cells], merges: bool) -> Iterator[Step]:
+def steps_of_few(bounds: Bounds, cells: Callable[[], Cells], space: Callable[[], Space],
+                 merges: bool) -> Iterator[Step]:
     """The same where it is known of all faces whose they are."""
     yield levels.Begin()
     yield from levels.join_known()
-    yield from people.steps(cells, bounds.outlier, merges)
+    yield from people.steps(cells, space, bounds.outlier, merges)
 
 
 def all_kinds(cells: Cells) -> dict[str, Kind]:

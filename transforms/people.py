@@ -17,6 +17,7 @@ from transforms.levels import Merge, Settle, send_bodies
 from transforms.regions import cells_of, to_regions
 from transforms.rows import Kind, once, take
 from transforms.similarity import directions, products, squares
+from transforms.space import Space
 from transforms.stars import chunks
 
 
@@ -40,13 +41,13 @@ def kinds(dimensions: int, spill: int) -> dict[str, Kind]:
     }
 
 
-def steps(cells: Callable[[], Cells], outlier: float, merges: bool) -> Iterator[Step]:
-    """`outlier`: the least cosine of a face to the mean of those it was put together with. `merges`: whether a user makes some
-    people one."""
-    yield from (Tell(), Judge(outlier))
+def steps(cells: Callable[[], Cells], space: Callable[[], Space], outlier: float, merges: bool) -> Iterator[Step]:
+    """`space`: that all vectors are in; `outlier`: the least cosine of a face to the mean of those it was put together with;
+    `merges`: whether a user makes some people one."""
+    yield from (Tell(), Judge(space, outlier))
     if merges:
-        yield from (NameMerges(), Tie(), GatherTied(), Merge(np.inf), Settle(), Tell(), Judge(outlier))
-    yield from (Tally(), Portray(cells), ComparePortraits(), Resemble())
+        yield from (NameMerges(), Tie(), GatherTied(), Merge(np.inf), Settle(), Tell(), Judge(space, outlier))
+    yield from (Tally(), Portray(cells, space), ComparePortraits(), Resemble())
 
 
 class Tell:
@@ -64,6 +65,7 @@ class Tell:
 class Judge:
     """How like its mean each face is. Who was once found to be unlike it is nobody's, unless it is known who that is."""
 
+    space: Callable[[], Space]
     outlier: float
 
     def __call__(self, home: Home) -> None:
@@ -71,12 +73,15 @@ class Judge:
         head = told["head"][np.argsort(told["id"])]  # each face is told once, and all are
         means = take(means, np.argsort(means["id"]))
         whose = np.searchsorted(means["id"], head)
-        length = np.maximum(np.sqrt(squares(means["sum"])), 1.0)
-        vectors = home.keeps("vectors")["vector"]
-        dots = np.empty(len(head))
+        space, vectors = self.space(), home.keeps("vectors")["vector"]
+        middles = np.empty((len(means["id"]), vectors.shape[1]), np.int16)
+        for rows in chunks(*middles.shape):
+            middles[rows] = space.restore(directions(means["sum"][rows]).astype(np.int16))
+        similarity = np.empty(len(head))
         for rows in chunks(*vectors.shape):
-            dots[rows] = np.einsum("nd,nd->n", vectors[rows], means["sum"][whose[rows]], dtype=np.float64)
-        similarity = dots / np.maximum(np.sqrt(squares(vectors)), 1.0) / length[whose]  # 0 where faces cancel out
+            some, theirs = space.restore(vectors[rows]), middles[whose[rows]]
+            dots = np.einsum("nd,nd->n", some, theirs, dtype=np.float64)
+            similarity[rows] = dots / np.maximum(np.sqrt(squares(some) * squares(theirs)), 1.0)  # 0 where faces cancel out
         before = home.kept.get("results")
         lost = (similarity < self.outlier) & ~faces["sure"] if before is None else before["lost"]
         home.kept["results"] = {"id": faces["id"], "face": faces["face"], "head": head, "similarity": similarity, "lost": lost}
@@ -130,6 +135,7 @@ class Portray:
     """How many faces each person has, and how alike; the direction of their mean, to the regions of its cells."""
 
     cells: Callable[[], Cells]
+    space: Callable[[], Space]
 
     def __call__(self, home: Home) -> None:
         tallies, lost, clusters = home.came("tallies"), home.came("lost"), home.keeps("clusters")
@@ -144,9 +150,9 @@ class Portray:
         middle = np.empty((len(ids), sums.shape[1]), np.int16)
         for some in chunks(*middle.shape):
             middle[some] = directions(sums[row[some]])
-        cells = self.cells()
+        cells, cosines = self.cells(), self.space().restore(middle)
         for rows, place in to_regions(cells, cells_of(home, cells, ids, middle)):
-            home.send("portraits", place["region"], {**place, "id": ids[rows], "vector": middle[rows]})
+            home.send("portraits", place["region"], {**place, "id": ids[rows], "vector": cosines[rows]})
 
 
 class ComparePortraits:

@@ -98,6 +98,8 @@ class Space:
     """float32 [D], grid units; None where they share none."""
     matrix: np.ndarray | None
     """float64 [D, D], integers, in `STEPS` of 1; None where not enough is known of what differs within people."""
+    inverse: np.ndarray | None
+    """Of `matrix`, as that."""
 
     def centred(self, faces: np.ndarray) -> np.ndarray:
         """Grid vectors int16 [N, D], as cosines are taken of: without the mean, at unit length."""
@@ -105,16 +107,25 @@ class Space:
 
     def project(self, centred: np.ndarray) -> np.ndarray:
         """What `centred` gives, int16 [N, D] on the grid, as people are told apart."""
-        if self.matrix is None:
-            return centred
-        result = np.empty_like(centred)
-        for rows in ranges(len(centred), ROWS):
-            result[rows] = directions(np.rint(centred[rows].astype(np.float64) @ self.matrix / COARSER))  # of integers: exact
-        return result
+        return _through(centred, self.matrix)
+
+    def restore(self, projected: np.ndarray) -> np.ndarray:
+        """What `project` gives, int16 [N, D] on the grid, as cosines are taken of again: what is told of people is a cosine."""
+        return _through(projected, self.inverse)
 
     def edge(self, bounds: Bounds) -> float:
         """Least scaled similarity of a strong edge, here."""
         return bounds.edge if self.matrix is None else bounds.normalized_edge
+
+
+def _through(vectors: np.ndarray, matrix: np.ndarray | None) -> np.ndarray:
+    """Grid vectors int16 [N, D] times a matrix, at unit length; as they are without one."""
+    if matrix is None:
+        return vectors
+    result = np.empty_like(vectors)
+    for rows in ranges(len(vectors), ROWS):
+        result[rows] = directions(np.rint(vectors[rows].astype(np.float64) @ matrix / COARSER))  # of integers: exact
+    return result
 
 
 def learn(faces: np.ndarray, images: np.ndarray, mean: Mean, bounds: Bounds) -> tuple[Space, Cohort]:
@@ -122,15 +133,15 @@ def learn(faces: np.ndarray, images: np.ndarray, mean: Mean, bounds: Bounds) -> 
 
     faces: int16 [n, D] on the grid, the first `LEARNED` by hash order; images: int [m], of the first `COHORT` of them, the same
     number for faces of one image."""
-    centring = Space(mean.shared(bounds.small_join), None)
+    centring = Space(mean.shared(bounds.small_join), None, None)
     centred = centring.centred(faces)
     drawn = centred[:COHORT]
     exclusive = exclusive_images(images, same_person_twice(drawn, images, bounds.strict_same_person * UNIT))
     cohort = Cohort.of(drawn, exclusive, mean.faces, bounds)
-    matrix = normalization(*differences(centred, cohort, bounds.edge))
-    if matrix is None:
+    matrices = normalization(*differences(centred, cohort, bounds.edge))
+    if matrices is None:
         return centring, cohort
-    space = Space(centring.mean, matrix)
+    space = Space(centring.mean, *matrices)
     return space, Cohort.of(space.project(drawn), exclusive, mean.faces, bounds)
 
 
@@ -153,9 +164,9 @@ def differences(faces: np.ndarray, cohort: Cohort, least: float) -> tuple[np.nda
     return np.concatenate(found), np.concatenate(whose)
 
 
-def normalization(differences: np.ndarray, people: np.ndarray) -> np.ndarray | None:
-    """`Space.matrix`, of the differences [n, D] of pairs of faces, and of which of `people` int64 [n] each is; None where that
-    would be more guess than knowledge."""
+def normalization(differences: np.ndarray, people: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """`Space.matrix` and its inverse, of the differences [n, D] of pairs of faces, and of which of `people` int64 [n] each is;
+    None where that would be more guess than knowledge."""
     if len(np.unique(people)) < FEWEST_PEOPLE:
         return None
     covariance, shrinkage = within_people(differences, people)
@@ -163,8 +174,8 @@ def normalization(differences: np.ndarray, people: np.ndarray) -> np.ndarray | N
         return None
     with threadpool_limits(1, "blas"):  # with several threads the last bit of an eigenvector need not be the same
         values, axes = np.linalg.eigh(covariance)
-        values = (1 - shrinkage) * values / values.mean() + shrinkage
-        return np.rint(STEPS * (axes / np.sqrt(values)) @ axes.T)
+        lengths = np.sqrt((1 - shrinkage) * values / values.mean() + shrinkage)
+        return np.rint(STEPS * (axes / lengths) @ axes.T), np.rint(STEPS * (axes * lengths) @ axes.T)
 
 
 def within_people(differences: np.ndarray, people: np.ndarray) -> tuple[np.ndarray, float]:

@@ -182,7 +182,7 @@ class Table:
         cohort = Cohort(arrays["cohort_faces"], arrays["cohort_starts"], *numbers)
         cells = Cells(arrays["cells_centres"], arrays["cells_half"], arrays["cells_heads"], arrays["cells_head_half"],
                       arrays["cells_starts"], int(arrays["cells_spill"]))
-        space = Space(arrays.get("space_mean"), arrays.get("space_matrix"))
+        space = Space(*(arrays.get(f"space_{name}") for name in ("mean", "matrix", "inverse")))
         return Table(space, cohort, cells, bool(arrays["reused"]))
 
 
