@@ -24,6 +24,9 @@ from transforms.write import WriteOptions
 
 INTERRUPTED = 130
 """Exit status of a command that a keyboard interrupt ended: 128 and the signal's number, as shells have it."""
+MISSPELT = 0.8
+"""Likeness (difflib's) from which on an option is taken for one of Beam's: --num_worker has 0.96 to --num_workers, --input 0.62
+to --no_auth. To one of our own, which are few, difflib's 0.6 is enough."""
 EPILOG = """Every path is a URL that fsspec opens; a bare path is local. Beam's own options (--flink_master, …) are passed on.
 Exit status: 0 done; 1 failed or nothing usable, with one line that says what to do; 2 wrong usage."""
 
@@ -140,7 +143,7 @@ def _part(argv: Sequence[str], command: argparse.ArgumentParser,
         elif any(flag in other._option_string_actions for other in others.values()):
             raise WrongUsage(f"{flag} is an option of another command")
         else:
-            near = difflib.get_close_matches(flag, own, 1) or difflib.get_close_matches(flag, theirs, 1)
+            near = difflib.get_close_matches(flag, [*own, *theirs], 1, MISSPELT) or difflib.get_close_matches(flag, own, 1)
             raise WrongUsage(f"unknown option {flag}" + (f"; did you mean {near[0]}?" if near else ""))
     return ours, beam_args
 

@@ -28,6 +28,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
     (["pair", "--workdir", "w", "--sed", "1"], "--seed"),
     (["build", "x", "--output", "o", "--runer", "FlinkRunner"], "--runner"),
     (["build", "x", "--output", "o", "--flink_mastr", "x"], "--flink_master"),
+    (["extract", "x", "--workdir", "w", "--num_worker", "2"], "--num_workers"),
     (["build", "x", "--output", "o", "--runner", "FlinkRuner", "--shared-filesystem"], "FlinkRunner"),
     (["build", "x"], "--output"),
     (["report", "o", "--seed", "3"], "another command"),
@@ -37,6 +38,11 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
 def test_wrong_usage_is_exit_2_with_the_nearest_name(argv, near, capsys):
     assert main(argv) == 2
     assert near in said(capsys)
+
+
+def test_what_is_like_no_option_is_taken_for_none(capsys):
+    assert main(["extract", "--input", "x", "--workdir", "w"]) == 2
+    assert said(capsys).endswith("unknown option --input")
 
 
 def test_a_local_workdir_needs_a_local_runner_or_a_word():

@@ -1,6 +1,6 @@
 """Faces into people: strong edges, then average linkage down a ladder, two faces of one image kept apart.
 
-    unit vectors -> grid -> cohort -> crowding -> strong edges (design, Identities)
+    unit vectors -> grid -> space, cohort (`transforms.space`) -> crowding -> strong edges (design, Identities)
     -> steps of `transforms.homes`, in this process: levels -> adoption of lone faces -> outliers, people
 
 Everything that decides is computed from integers (`transforms.similarity`), and ties go to the lower id: the same faces give

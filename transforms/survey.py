@@ -2,7 +2,7 @@
 
 Takes blocks · Gives the name of the part of cells, when parts of grid, one a block, are there · Rejects nobody
 
-    blocks: distinct faces, on the grid; sums, the first by hash order, centres of cells -> mean, cohort, cells"""
+    blocks: distinct faces, on the grid; sums, the first by hash order -> space, cohort, cells"""
 from __future__ import annotations
 
 import functools
