@@ -5,7 +5,7 @@ person counts less than what differs from person to person.
 
 The second step is within-class covariance normalization (Hatch, Kajarekar and Stolcke 2006, "Within-class covariance
 normalization for SVM-based speaker recognition"). Who is who is not known yet: it is learned from pairs that are alike
-beyond doubt, each face with the one of the cohort that it is most like. Along pose, light and age two pictures of one
+beyond doubt, each face of a sample with the one that it is most like. Along pose, light and age two pictures of one
 person are far apart; what such directions say of a person is worth less.
 
 Measured, seed 3, one set of bounds each, BCubed F without and with it: 2 thousand generated faces of 128 numbers 0.955 and
@@ -17,21 +17,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse
+from scipy.sparse.csgraph import connected_components
 from threadpoolctl import threadpool_limits
 
 from schemas.embedder import Bounds
 from transforms.mates import exclusive_images, same_person_twice
-from transforms.similarity import COHORT, UNIT, Cohort, directions, products, ranges, squares
+from transforms.similarity import BLOCK, COHORT, UNIT, Cohort, directions, products, ranges, squares
 
-LEARNED = 1 << 16
-"""Faces that are held against the cohort. Of 100 thousand generated faces of 128 numbers, seed 3, come 20 thousand pairs, and a
-shrinkage of 0.05; of 20 thousand 12 thousand, and 0.06."""
+LEARNED = 1 << 14
+"""Faces that are held against each other. Of 20 thousand and 100 thousand generated faces, seed 3, come 11 to 13 thousand pairs,
+and a shrinkage of 0.03 and 0.04 with 128 numbers, 0.08 and 0.12 with 512; of a million of 512 6 thousand, and 0.11."""
 MOST_SHRUNK = 0.5
 """Shrinkage from which on vectors stay as they are: what would be done is more guess than knowledge. On faces/dev (34 people,
-shrinkage 0.59) F is 0.982 with it and 0.986 without; generated faces, seeds 3 to 5, have less from about a thousand of 128
-numbers on, and 2500 of 512."""
+shrinkage 0.62) F is 0.982 with it and 0.986 without; generated faces, seeds 3 to 5, have less from about a thousand of 128
+numbers on, and from 2500 of 512."""
 FEWEST_PEOPLE = 30
-"""With fewer nothing is learned: a choice, as that of `linkage.FEW`; 300 generated faces have 14 to 23."""
+"""With fewer nothing is learned: a choice, as that of `linkage.FEW`."""
 STEPS = 4096
 """Of 1, in a matrix: so that it is one of integers, and products are exact."""
 COARSER = 256
@@ -138,30 +140,29 @@ def learn(faces: np.ndarray, images: np.ndarray, mean: Mean, bounds: Bounds) -> 
     drawn = centred[:COHORT]
     exclusive = exclusive_images(images, same_person_twice(drawn, images, bounds.strict_same_person * UNIT))
     cohort = Cohort.of(drawn, exclusive, mean.faces, bounds)
-    matrices = normalization(*differences(centred, cohort, bounds.edge))
+    matrices = normalization(*differences(centred, cohort.crowding(centred), bounds.edge))
     if matrices is None:
         return centring, cohort
     space = Space(centring.mean, *matrices)
     return space, Cohort.of(space.project(drawn), exclusive, mean.faces, bounds)
 
 
-def differences(faces: np.ndarray, cohort: Cohort, least: float) -> tuple[np.ndarray, np.ndarray]:
-    """What one person's faces differ in: int16 [n, D], grid units, each face less the one of the cohort that has the greatest
-    scaled similarity to it, if that is `least` at least, but for copies of it; and the provisional cluster of the latter,
-    int64 [n]. Faces int16 [N, D] on the grid."""
-    found, whose = [np.zeros((0, faces.shape[1]), np.int16)], [np.zeros(0, np.int64)]
-    theirs = cohort.crowding(cohort.faces).astype(np.float32)
-    for rows in ranges(len(faces) if len(cohort.faces) else 0, ROWS):
-        some = faces[rows]
-        similarity = products(some, cohort.faces)
-        similarity[similarity >= squares(some.astype(np.float64))[:, None]] = -np.inf  # itself, or the same picture
-        similarity -= theirs
-        similarity -= cohort.crowding(some).astype(np.float32)[:, None]
+def differences(faces: np.ndarray, half: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray]:
+    """What one person's faces differ in: int16 [n, D], grid units, each face less the other one that has the greatest scaled
+    similarity to it, but for copies, if that is `least` at least; and whose they are, int64 [n], the same number for all that
+    such pairs connect. Faces int16 [N, D] on the grid, half int64 [N] (`Cohort.crowding`)."""
+    other = np.full(len(faces), -1)
+    for rows in ranges(len(faces), BLOCK):
+        similarity = products(faces[rows], faces)
+        similarity[similarity >= squares(faces[rows].astype(np.float64))[:, None]] = -np.inf  # itself, or the same picture
+        similarity -= half.astype(np.float32)
+        similarity -= half[rows, None].astype(np.float32)
         best = similarity.argmax(axis=1)
-        alike = np.flatnonzero(similarity[np.arange(len(some)), best] >= least * UNIT)
-        found.append((some[alike] - cohort.faces[best[alike]]).astype(np.int16))
-        whose.append(np.searchsorted(cohort.starts, best[alike], "right") - 1)
-    return np.concatenate(found), np.concatenate(whose)
+        alike = similarity[np.arange(len(best)), best] >= least * UNIT
+        other[rows] = np.where(alike, best, -1)
+    one = np.flatnonzero(other >= 0)
+    pairs = scipy.sparse.coo_matrix((np.ones(len(one)), (one, other[one])), (len(faces), len(faces)))
+    return faces[one] - faces[other[one]], connected_components(pairs, directed=False)[1][one].astype(np.int64)
 
 
 def normalization(differences: np.ndarray, people: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
@@ -169,10 +170,10 @@ def normalization(differences: np.ndarray, people: np.ndarray) -> tuple[np.ndarr
     None where that would be more guess than knowledge."""
     if len(np.unique(people)) < FEWEST_PEOPLE:
         return None
-    covariance, shrinkage = within_people(differences, people)
-    if shrinkage > MOST_SHRUNK:
-        return None
-    with threadpool_limits(1, "blas"):  # with several threads the last bit of an eigenvector need not be the same
+    with threadpool_limits(1, "blas"):  # with several threads the last bits need not be the same
+        covariance, shrinkage = within_people(differences, people)
+        if shrinkage > MOST_SHRUNK:
+            return None
         values, axes = np.linalg.eigh(covariance)
         lengths = np.sqrt((1 - shrinkage) * values / values.mean() + shrinkage)
         return np.rint(STEPS * (axes / lengths) @ axes.T), np.rint(STEPS * (axes * lengths) @ axes.T)
@@ -185,21 +186,18 @@ def within_people(differences: np.ndarray, people: np.ndarray) -> tuple[np.ndarr
     The shrinkage is Ledoit and Wolf's (2004, "A well-conditioned estimator for large-dimensional covariance matrices", section
     3.2): the variance of the estimate over its squared distance from that multiple. The pairs of one of `people` int64 [n] are
     not independent of each other, so that a person is the observation whose variance is taken."""
-    count, dimensions = differences.shape
-    sums, weighted, own, pairs = np.zeros((dimensions, dimensions)), np.zeros((dimensions, dimensions)), 0.0, 0
-    for its in _by_person(people):
-        moment = differences[its].astype(np.float64)
-        moment = moment.T @ moment  # of integers: exact
-        sums += moment
-        weighted += len(its) * moment
-        own += float((moment**2).sum())
-        pairs += len(its)**2
-    covariance = sums / count
+    some = differences.astype(np.float64)
+    count, dimensions = some.shape
+    covariance = some.T @ some / count
+    size = np.bincount(people)
+    # of each person's own moment M, of n pairs: |M - n C|^2 = |M|^2 - 2 n <M, C> + n^2 |C|^2
+    own = sum(float(((its @ its.T if len(its) < dimensions else its.T @ its)**2).sum()) for its in _by_person(some, people))
+    shared = float(((some * size[people, None]).T @ some * covariance).sum())
+    variance = (own - 2 * shared + float((size.astype(np.float64)**2).sum()) * float((covariance**2).sum())) / count**2
     distance = float((covariance**2).sum() - covariance.trace()**2 / dimensions)
-    variance = (own - 2 * float((weighted * covariance).sum()) + pairs * float((covariance**2).sum())) / count**2
     return covariance, min(1.0, max(0.0, variance) / distance) if distance > 0 else 1.0
 
 
-def _by_person(people: np.ndarray) -> Iterator[np.ndarray]:
+def _by_person(some: np.ndarray, people: np.ndarray) -> Iterator[np.ndarray]:
     order = np.argsort(people, kind="stable")
-    yield from np.split(order, np.flatnonzero(np.diff(people[order])) + 1)
+    yield from np.split(some[order], np.flatnonzero(np.diff(people[order])) + 1)
