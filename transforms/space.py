@@ -26,7 +26,7 @@ from transforms.mates import exclusive_images, same_person_twice
 from transforms.similarity import BLOCK, COHORT, UNIT, Cohort, directions, products, ranges, squares
 
 LEARNED = 1 << 14
-"""Faces that are held against each other. Of 20 thousand and 100 thousand generated faces, seed 3, come 11 to 13 thousand pairs,
+"""Faces that are held against each other. Of 20 and 100 thousand generated faces, seed 3, come 11 to 13 thousand pairs,
 and a shrinkage of 0.03 and 0.04 with 128 numbers, 0.08 and 0.12 with 512; of a million of 512 6 thousand, and 0.11."""
 MOST_SHRUNK = 0.5
 """Shrinkage from which on vectors stay as they are: what would be done is more guess than knowledge. On faces/dev (34 people,
