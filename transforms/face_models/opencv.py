@@ -26,7 +26,7 @@ BOUNDS = Bounds(
     strict_same_person=0.60, near_copy=0.85,  # guesses, chosen to doubt a pair rather than to trust it
     outlier=0.363,  # a face is as like its person as any other face of that person
     margin=0.15, quality=0.30,  # dlib's
-    crowding_weight=1.0, crowding_growth=0.0,  # these and the next are those of ArcFace-like embeddings, which SFace's are
+    crowding_weight=1.0, crowding_growth=0.2,  # these and the next are those of ArcFace-like embeddings, which SFace's are
     edge=0.15, normalized_edge=0.15, join=0.04, adopt=0.10, small_join=0.30, spill=16,  # taken for
     origin="cited: 0.363 for one person, OpenCV's documentation; clustering: measured on generated ArcFace-like sets; others "
            "not measured: run calibrate")
