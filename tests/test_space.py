@@ -104,16 +104,25 @@ def test_of_few_people_nothing_is_learned():
     assert found.edge(bounds(0.7)) == bounds(0.7).edge
 
 
-def test_pairs_are_of_one_person_and_no_copies():
+def test_pairs_are_of_one_person_and_no_near_copies():
     some, whose = people(100, 6)
-    doubled, names = np.concatenate([some, some]), np.concatenate([whose, whose])
-    cohort = Cohort.of(doubled, np.full(len(doubled), -1), len(doubled), bounds(0.7, 0.5))
-    found, numbers = differences(doubled, cohort.crowding(doubled), bounds(0.7).edge)
-    assert len(found) > 0.5 * len(doubled) and found.any(axis=1).all()
-    assert 50 < len(np.unique(numbers)) < 200
+    burst = some + np.random.default_rng(0).integers(-20, 21, some.shape).astype(np.int16)  # cosines of 0.9998
+    both, names = np.concatenate([some, burst]), np.concatenate([whose, whose])
+    cohort = Cohort.of(both, np.full(len(both), -1), len(both), bounds(0.7, 0.5))
+    found, numbers = differences(both, cohort.crowding(both), bounds(0.7).edge, 0.98)
+    assert len(found) > 0.5 * len(both) and 50 < len(np.unique(numbers)) < 200
+    assert np.linalg.norm(found.astype(float), axis=1).min() > GRID * np.sqrt(2 * (1 - 0.982))
     right = {tuple(row) for name in np.unique(names) for row in
-             (some[whose == name][:, None] - some[whose == name][None]).reshape(-1, DIMENSIONS).tolist()}
+             (both[names == name][:, None] - both[names == name][None]).reshape(-1, DIMENSIONS).tolist()}
     assert np.mean([tuple(row) in right for row in found.tolist()]) > 0.97
+
+
+def test_a_direction_in_which_nothing_differs_is_not_stretched_without_end():
+    some, _ = people(60, 8)
+    some[:, 7:9] = 0
+    matrix, inverse = normalization(some, np.arange(len(some)) // 8)
+    assert np.isfinite(matrix).all() and np.isfinite(inverse).all()
+    assert np.linalg.norm(matrix, 2) <= 10.1 * space.STEPS
 
 
 def of_paper(some: np.ndarray) -> float:
@@ -154,6 +163,6 @@ def test_a_matrix_is_the_root_of_the_inverse():
     lengths = np.array([1, 1, 1, 1, 2, 2, 4, 4])
     some = np.rint(500 * (random.standard_normal((40_000, 8)) * lengths) @ axes.T).astype(np.int16)
     matrix, inverse = (found / space.STEPS for found in normalization(some, np.arange(len(some))))
-    wanted = (axes / lengths * np.sqrt(np.mean(lengths**2))) @ axes.T
+    wanted = (axes / np.sqrt(0.99 * lengths**2 / np.mean(lengths**2) + 0.01)) @ axes.T
     assert np.abs(matrix - wanted).max() < 0.03
     assert np.allclose(matrix @ inverse, np.eye(8), atol=2e-3)

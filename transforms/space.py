@@ -32,6 +32,8 @@ MOST_SHRUNK = 0.5
 """Shrinkage from which on vectors stay as they are: what would be done is more guess than knowledge. On faces/dev (34 people,
 shrinkage 0.62) F is 0.982 with it and 0.986 without; generated faces, seeds 3 to 5, have less from about a thousand of 128
 numbers on, and from 2500 of 512."""
+LEAST_SHRUNK = 0.01
+"""Shrinkage at least: no direction counts more than ten times as much as it did, though nothing were seen to differ in it."""
 FEWEST_PEOPLE = 30
 """With fewer nothing is learned: a choice, as that of `linkage.FEW`."""
 STEPS = 4096
@@ -140,21 +142,24 @@ def learn(faces: np.ndarray, images: np.ndarray, mean: Mean, bounds: Bounds) -> 
     drawn = centred[:COHORT]
     exclusive = exclusive_images(images, same_person_twice(drawn, images, bounds.strict_same_person * UNIT))
     cohort = Cohort.of(drawn, exclusive, mean.faces, bounds)
-    matrices = normalization(*differences(centred, cohort.crowding(centred), bounds.edge))
+    matrices = normalization(*differences(centred, cohort.crowding(centred), bounds.edge, bounds.near_copy))
     if matrices is None:
         return centring, cohort
     space = Space(centring.mean, *matrices)
     return space, Cohort.of(space.project(drawn), exclusive, mean.faces, bounds)
 
 
-def differences(faces: np.ndarray, half: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray]:
-    """What one person's faces differ in: int16 [n, D], grid units, each face less the other one that has the greatest scaled
-    similarity to it, but for copies, if that is `least` at least; and whose they are, int64 [n], the same number for all that
-    such pairs connect. Faces int16 [N, D] on the grid, half int64 [N] (`Cohort.crowding`)."""
+def differences(faces: np.ndarray, half: np.ndarray, least: float, most: float) -> tuple[np.ndarray, np.ndarray]:
+    """What one person's faces differ in from picture to picture: int16 [n, D], grid units, each face less the other one that
+    has the greatest scaled similarity to it, if that is `least` at least; and whose they are, int64 [n], the same number for
+    all that such pairs connect. Whoever has a cosine above `most` to it, as in a burst or a video, is passed over.
+
+    Faces int16 [N, D] on the grid, half int64 [N] (`Cohort.crowding`)."""
     other = np.full(len(faces), -1)
     for rows in ranges(len(faces), BLOCK):
         similarity = products(faces[rows], faces)
-        similarity[similarity >= squares(faces[rows].astype(np.float64))[:, None]] = -np.inf  # itself, or the same picture
+        similarity[similarity > most * UNIT] = -np.inf
+        similarity[np.arange(len(similarity)), np.arange(rows.start, rows.stop)] = -np.inf
         similarity -= half.astype(np.float32)
         similarity -= half[rows, None].astype(np.float32)
         best = similarity.argmax(axis=1)
@@ -174,6 +179,7 @@ def normalization(differences: np.ndarray, people: np.ndarray) -> tuple[np.ndarr
         covariance, shrinkage = within_people(differences, people)
         if shrinkage > MOST_SHRUNK:
             return None
+        shrinkage = max(shrinkage, LEAST_SHRUNK)
         values, axes = np.linalg.eigh(covariance)
         lengths = np.sqrt((1 - shrinkage) * values / values.mean() + shrinkage)
         return np.rint(STEPS * (axes / lengths) @ axes.T), np.rint(STEPS * (axes * lengths) @ axes.T)
