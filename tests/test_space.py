@@ -146,9 +146,10 @@ def test_shrinkage_is_that_of_the_paper_where_people_have_one_pair_each(count, d
     assert np.allclose(repeated, covariance) and as_much == pytest.approx(shrinkage)
 
 
-def test_nothing_depends_on_blocks_or_threads(monkeypatch):
+def test_nothing_depends_on_blocks(monkeypatch):
     some, _ = people(150, 8)
     found = space_of(some)
+    assert found.matrix is not None
     projected = found.project(some)
     for rows in (1, 100, 1000):
         monkeypatch.setattr(space, "ROWS", rows)

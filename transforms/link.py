@@ -46,24 +46,16 @@ generated faces of 128 numbers)."""
 
 
 @dataclass(frozen=True)
-class CellsOf:
-    """The cells of a work directory, read by who needs them: not part of a pipeline."""
+class TableOf:
+    """The table of a work directory, read by who needs it: not part of a pipeline."""
 
     workdir: str
     state: str
 
-    def __call__(self) -> Cells:
+    def cells(self) -> Cells:
         return Table.read(self.workdir, table_part(self.state)).cells
 
-
-@dataclass(frozen=True)
-class SpaceOf:
-    """The space of a work directory's faces, likewise."""
-
-    workdir: str
-    state: str
-
-    def __call__(self) -> Space:
+    def space(self) -> Space:
         return Table.read(self.workdir, table_part(self.state)).space
 
 
@@ -90,12 +82,12 @@ class Linking:
 
     @cached_property
     def steps(self) -> list[Step]:
-        where = self.workdir, self.compared.state
-        return list(all_steps(self.bounds, CellsOf(*where), SpaceOf(*where), self.known, self.merges))
+        table = TableOf(self.workdir, self.compared.state)
+        return list(all_steps(self.bounds, table.cells, table.space, self.known, self.merges))
 
     @cached_property
     def kinds(self) -> dict[str, Kind]:
-        return all_kinds(CellsOf(self.workdir, self.compared.state)()) | naming.kinds()
+        return all_kinds(TableOf(self.workdir, self.compared.state).cells()) | naming.kinds()
 
     @property
     def naming(self) -> Naming:

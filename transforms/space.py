@@ -30,7 +30,7 @@ LEARNED = 1 << 14
 and a shrinkage of 0.03 and 0.04 with 128 numbers, 0.08 and 0.12 with 512; of a million of 512 6 thousand, and 0.11."""
 MOST_SHRUNK = 0.5
 """Shrinkage from which on vectors stay as they are: what would be done is more guess than knowledge. On faces/dev (34 people,
-shrinkage 0.62) F is 0.982 with it and 0.986 without; generated faces, seeds 3 to 5, have less from about a thousand of 128
+shrinkage 0.6) F is 0.982 with it and 0.986 without; generated faces, seeds 3 to 5, have less from about a thousand of 128
 numbers on, and from 2500 of 512."""
 LEAST_SHRUNK = 0.01
 """Shrinkage at least: no direction counts more than ten times as much as it did, though nothing were seen to differ in it."""

@@ -34,7 +34,7 @@ BOUNDS = Bounds(
     crowding_weight=1.0, edge=0.15, join=0.04,  # tuned on clusters, BCubed F 0.992 to 0.995
     crowding_growth=0.2,  # of 250 thousand, seed 3, F is 0.9918 with 0 and 0.9923 with 0.15 and 0.3, pairs' precision 0.997,
     # 0.9985 and 0.999; it acts from 20 thousand on
-    normalized_edge=0.15,  # of 0.13, 0.15 and 0.20 the best on 20 and 100 thousand generated faces, seed 3
+    normalized_edge=0.15,  # better than 0.13 on 100 thousand generated faces, than 0.20 on 20 thousand, seed 3
     adopt=0.10, small_join=0.30,
     spill=16,  # of 500 find 0.95 of the ten strongest edges of 250 thousand generated faces, where 12 find 0.94 and 8 0.92
     origin="measured on 20 thousand faces of shared/bench/make_embeddings.py, profile arcface, seeds 0 to 2, which imitates "
