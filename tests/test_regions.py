@@ -22,7 +22,7 @@ def test_a_face_alone_has_the_cells_that_it_came_with_and_others_those_of_their_
     whose = np.concatenate([np.arange(12), np.arange(12, 30, 3)])  # the first face of each names it
     home = Home(1, kinds(16, 5), {"clusters": {"id": ids[whose], "size": size}, "faces": {"id": ids},
                                   "cells": {"cells": cells.nearest(faces).astype(np.int32)}})
-    mean = means_of(sums, size, np.arange(18))
+    mean = means_of(sums, size)
     assert np.abs(mean - sums / size[:, None]).max() <= 0.5
     found = cells_of(home, cells, ids[whose], mean)
     assert np.array_equal(found, cells.nearest(mean))

@@ -15,6 +15,7 @@ from transforms.similarity import (
     GRID,
     UNIT,
     Cohort,
+    add_to,
     average_linkage,
     on_grid,
     products,
@@ -113,6 +114,20 @@ def test_average_linkage_of_more_than_are_compared_at_once_is_scipys():
     expected = clusters_of(fcluster(tree, 1 - 0.4, "distance"))
     assert 1 < len(expected) < 150
     assert clusters_of(average_linkage(some, images, *nobody(300), 0.4)) == expected
+
+
+@settings(deadline=None)
+@given(st.integers(1, 40), st.integers(0, 60), st.integers(0, 999), st.sampled_from([np.int16, np.int32, np.float32]))
+def test_vectors_are_added_to_the_rows_that_they_are_of(count, more, seed, kind):
+    rng = np.random.default_rng(seed)
+    sums, rows, vectors = rng.integers(-9, 9, (count, 5)), rng.integers(0, count, more), rng.integers(-4000, 4000, (more, 5))
+    expected = [list(row) for row in sums.tolist()]
+    for row, vector in zip(rows.tolist(), vectors.tolist(), strict=True):
+        expected[row] = [one + other for one, other in zip(expected[row], vector, strict=True)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(similarity, "ADDED", 5 * 7)
+        add_to(sums, rows, vectors.astype(kind))
+    assert sums.tolist() == expected
 
 
 def plain_crowding(some: np.ndarray, cohort: Cohort) -> list[int]:

@@ -13,10 +13,11 @@ import numpy as np
 
 from transforms.cells import Cells, best_of_cells
 from transforms.homes import Home, Step
-from transforms.levels import Settle
+from transforms.levels import Settle, sums_of, vectors_of
 from transforms.regions import cells_of, means_of, to_regions
 from transforms.rows import Kind, Rows, once, rows_of, take, together
-from transforms.similarity import UNIT
+from transforms.similarity import UNIT, add_to
+from transforms.sorting import unique
 
 ADOPTERS = 4
 """Faces of a cluster that a lone face may join without a strong edge. With 3 or 6 F is the same to 0.0005 on 20 thousand
@@ -52,12 +53,12 @@ class SendLone:
         clusters, sums, marks = home.keeps("clusters"), home.keeps("sums")["sum"], home.keeps("marks")
         said = (clusters["person"] >= 0) | np.isin(clusters["id"], marks["id"][marks["mark"] < 0])
         cells, alone = self.cells(), clusters["size"] == 1
-        for name, some in (("lone", np.flatnonzero(alone & ~said)), ("several", np.flatnonzero(~alone))):
-            mean = means_of(sums, clusters["size"], some)
-            for at, place in to_regions(cells, cells_of(home, cells, clusters["id"][some], mean)):
-                rows = some[at]
-                own = {"vector": mean[at]} if name == "lone" else {"size": clusters["size"][rows], "sum": sums[rows]}
-                home.send(name, place["region"], {**place, **own, "id": clusters["id"][rows], "half": clusters["half"][rows]})
+        lone, several = take(clusters, alone & ~said), take(clusters, ~alone)
+        for name, some, middle in (("lone", lone, vectors_of(home, lone["id"])),
+                                   ("several", several, means_of(sums, several["size"]))):
+            for rows, place in to_regions(cells, cells_of(home, cells, some["id"], middle)):
+                own = {"vector": middle[rows]} if name == "lone" else {"size": some["size"][rows], "sum": sums[rows]}
+                home.send(name, place["region"], {**place, **own, "id": some["id"][rows], "half": some["half"][rows]})
 
 
 class CompareLone:
@@ -103,7 +104,7 @@ class Apply:
         row = np.searchsorted(clusters["id"], best["id"])
         home.send("applications", best["other"], {
             "id": best["id"], "into": best["other"], "value": best["value"], "half": clusters["half"][row],
-            "vector": home.keeps("sums")["sum"][row].astype(np.int16)})
+            "vector": vectors_of(home, best["id"])})
         its, at = rows_of(marks, best["id"])
         home.send("marks", best["other"][at], take(marks, its))
 
@@ -120,7 +121,7 @@ class Admit:
         asks = order[np.searchsorted(asking["id"][order], theirs["id"])]  # the application that each mark is of
         theirs, asks = take(theirs, np.argsort(asks, kind="stable")), np.sort(asks)
         clusters, marks, members = home.keeps("clusters"), home.keeps("marks"), home.keeps("members")
-        centres = np.unique(asking["into"])
+        centres = unique(asking["into"])
         its, at = rows_of(marks, centres)
         both = np.concatenate([centres[at], asking["into"][asks]]), np.concatenate([marks["mark"][its], theirs["mark"]])
         first = np.zeros(len(both[0]), bool)
@@ -131,10 +132,10 @@ class Admit:
         home.send("verdicts", admitted["id"], {"id": admitted["id"], "into": admitted["into"]})
         grown, place = np.unique(admitted["into"], return_inverse=True)
         row = np.searchsorted(clusters["id"], grown)
-        size, half, sums = (column[row].copy() for column in (clusters["size"], clusters["half"], home.keeps("sums")["sum"]))
+        size, half, sums = clusters["size"][row], clusters["half"][row], sums_of(home, grown)
         np.add.at(size, place, 1)
         np.add.at(half, place, admitted["half"])
-        np.add.at(sums, place, admitted["vector"])
+        add_to(sums, place, admitted["vector"])
         home.send("heads", grown, {"id": grown, "size": size, "half": half, "sum": sums})
         stayed, new = rows_of(marks, grown)[0], ~late[asks]
         for name, old, more in (

@@ -6,13 +6,13 @@ most like one face of it. A sample is as dense as faces are: a person with a ten
 and none of them grows with him."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from transforms.similarity import BestEdges, Edges, best_of_each, directions, products, ranges, squares
+from transforms.similarity import BestEdges, Edges, add_to, best_of_each, directions, products, ranges, squares
 from transforms.sorting import order_by
 
 WHOLE = 20_000
@@ -38,6 +38,8 @@ ROUNDS = 4
 """Of k-means, that make the regions: without, 0.68 of the cells of a face were found in 16 of 63 regions, with them 0.85."""
 NUMBERS = 1 << 22
 """Similarities at a time: 32 MiB. Results do not depend on it."""
+LIMIT = 3
+"""Cells that may wait for each of a face's, before all but the best are dropped. Results do not depend on it."""
 ROWS = 4096
 """Faces that are looked up at a time. Results do not depend on it."""
 
@@ -118,19 +120,33 @@ class Cells:
         others[np.arange(len(faces)), own] = False
         visits = [(np.flatnonzero(own == region), region) for region in np.unique(own)]
         visits += [(np.flatnonzero(others[:, region]), region) for region in np.flatnonzero(others.any(axis=0))]
-        found, floor = [], np.full(len(faces), -np.inf, np.float32)
+        found, waiting, floor = [], 0, np.full(len(faces), -np.inf, np.float32)  # what a cell elsewhere must reach
         for rows, region in visits:
             cells = slice(self.starts[region], self.starts[region] + sizes[region])
             similarity = products(faces[rows], self.centres[cells])
             similarity -= self.half[cells].astype(np.float32)
-            if region == own[rows[0]] and sizes[region] >= spill:  # what a cell elsewhere must reach
+            if region == own[rows[0]] and sizes[region] >= spill:
                 floor[rows] = np.partition(similarity, sizes[region] - spill, axis=1)[:, sizes[region] - spill]
             hits = np.flatnonzero(similarity >= floor[rows, None])
             row, column = np.divmod(hits, sizes[region])
             found.append((rows[row], self.starts[region] + column, similarity.ravel()[hits]))
-        row, cell, similarity = (np.concatenate(column) for column in zip(*found, strict=True))
-        best, _ = best_of_each(row, cell, similarity, spill)
-        return np.sort(cell[best].reshape(len(faces), spill), axis=1)
+            waiting += len(hits)
+            if waiting > LIMIT * spill * len(faces):
+                found = [_best_cells(found, spill, floor)]
+                waiting = len(found[0][0])
+        return np.sort(_best_cells(found, spill, floor)[1].reshape(len(faces), spill), axis=1)
+
+
+def _best_cells(found: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], spill: int,
+                floor: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of faces int64 [h], cells int64 [h], similarities float32 [h] the `spill` best of each face, to whose least its floor,
+    float32 [N], rises."""
+    row, cell, similarity = (np.concatenate(column) for column in zip(*found, strict=True))
+    best, rank = best_of_each(row, cell, similarity, spill)
+    row, cell, similarity = row[best], cell[best], similarity[best]
+    full = rank == spill - 1
+    floor[row[full]] = similarity[full]
+    return row, cell, similarity
 
 
 def _nearest_head(faces: np.ndarray, heads: np.ndarray) -> np.ndarray:
@@ -141,7 +157,7 @@ def _nearest_head(faces: np.ndarray, heads: np.ndarray) -> np.ndarray:
 def _middles(faces: np.ndarray, region: np.ndarray, heads: np.ndarray) -> np.ndarray:
     """The directions of the regions' sums float32 [R, D], on the grid; a region of nobody keeps its head."""
     sums = np.zeros(heads.shape)
-    np.add.at(sums, region, faces)  # of integers: exact
+    add_to(sums, region, faces)
     return np.where(squares(sums)[:, None] > 0, directions(sums), heads)
 
 

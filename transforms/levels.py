@@ -22,7 +22,7 @@ from transforms.homes import Home, Step
 from transforms.regions import means_of, to_regions
 from transforms.rows import Kind, Rows, distinct, empty, once, replaced, rows_of, take, together
 from transforms.similarity import MOST, UNIT, BestEdges
-from transforms.sorting import order_by
+from transforms.sorting import order_by, unique
 from transforms.stars import Clusters, Merging, Pairs
 
 WIDTH = 0.1
@@ -40,9 +40,9 @@ def kinds(dimensions: int, spill: int) -> dict[str, Kind]:
     number, real, flag = np.dtype(np.int64), np.dtype(np.float64), np.dtype(np.bool_)
     body = {"id": number, "size": number, "half": number, "sum": np.dtype((np.int32, dimensions))}
     return {
-        # kept, but for the sums by ascending id
+        # kept, by ascending id
         "clusters": {"id": number, "size": number, "half": number, "person": number},
-        "sums": {"sum": body["sum"]},  # in the order of the clusters
+        "sums": {"id": number, "sum": body["sum"]},  # of clusters of several faces
         "marks": {"id": number, "mark": number, "count": number},  # faces in an image that keeps them apart, and in camps
         "links": {"id": number, "other": number, "average": real, "forbidden": flag},  # of both ends
         "members": {"id": number, "face": number},  # ids of faces
@@ -101,6 +101,22 @@ def _down(highest: float, least: float) -> Iterator[Step]:
     yield Propose(np.inf)  # takes the answers in
 
 
+def sums_of(home: Home, ids: np.ndarray) -> np.ndarray:
+    """Of clusters int64 [n], int32 [n, D]: of one face alone it is its vector, and not kept twice."""
+    sums, result = home.keeps("sums"), np.empty((len(ids), *home.kinds["sums"]["sum"].shape), np.int32)
+    several, at = rows_of(sums, ids)
+    result[at] = sums["sum"][several]
+    alone = np.ones(len(ids), bool)
+    alone[at] = False
+    result[alone] = vectors_of(home, ids[alone])
+    return result
+
+
+def vectors_of(home: Home, ids: np.ndarray) -> np.ndarray:
+    """Of clusters int64 [n] of one face each, int16 [n, D]."""
+    return home.keeps("vectors")["vector"][np.searchsorted(home.keeps("faces")["id"], ids)]
+
+
 def marks_of_images(ids: np.ndarray, images: np.ndarray) -> Rows:
     """What keeps faces of one image apart; arguments int64 [n]."""
     return {"id": ids, "mark": images, "count": np.ones(len(ids), np.int64)}
@@ -119,7 +135,6 @@ class Begin:
         faces = take(faces, np.argsort(faces["id"]))
         ids = faces["id"]
         home.kept["clusters"] = {"id": ids, "size": np.ones_like(ids), "half": faces["half"], "person": faces["person"]}
-        home.kept["sums"] = {"sum": faces["vector"].astype(np.int32)}
         home.kept["members"] = {"id": ids, "face": ids}
         home.kept["faces"] = {"id": ids, "face": faces["face"], "sure": faces["sure"]}
         home.kept["vectors"], home.kept["cells"] = {"vector": faces["vector"]}, {"cells": faces["cells"]}
@@ -190,7 +205,7 @@ def send_bodies(home: Home, groups: Rows, one: bool = False) -> None:
     """Send clusters, by ascending id, with all there is of them to the home of their group. `one`: each group is a person."""
     ids, group, clusters = groups["id"], groups["group"], home.keeps("clusters")
     rows = np.searchsorted(clusters["id"], ids)
-    bodies = {"group": group, "sum": home.keeps("sums")["sum"][rows], **take(clusters, rows)}
+    bodies = {"group": group, "sum": sums_of(home, ids), **take(clusters, rows)}
     home.send("bodies", group, {**bodies, "person": group} if one else bodies)
     for name in ("marks", "links", "members"):
         its, at = rows_of(home.keeps(name), ids)
@@ -257,7 +272,8 @@ class Settle:
         both = together([take(clusters, stay), grown])
         order = np.argsort(both["id"])
         home.kept["clusters"] = take(both, order)
-        home.kept["sums"] = {"sum": np.concatenate([home.keeps("sums")["sum"][stay], heads["sum"]])[order]}
+        sums = home.keeps("sums")
+        home.kept["sums"] = replaced(sums, rows_of(sums, changed)[0], {"id": heads["id"], "sum": heads["sum"]})
         home.kept["gone"] = take(verdicts, np.argsort(verdicts["id"]))
         home.kept["grown"] = {"id": heads["id"]}
         links = home.keeps("links")
@@ -268,7 +284,13 @@ class Settle:
 
 def _ask(home: Home, asks: Rows) -> None:
     """Send the records of clusters to those whom they ask to look at them."""
-    _send_asks(home, asks, asks["other"], {**home.keeps("clusters"), **home.keeps("sums")}, home.keeps("marks"))
+    _send_asks(home, asks, asks["other"], _bodies(home, asks["id"]), home.keeps("marks"))
+
+
+def _bodies(home: Home, ids: np.ndarray) -> Rows:
+    """Of clusters, each once, by ascending id."""
+    ids, clusters = unique(ids), home.keeps("clusters")
+    return {"sum": sums_of(home, ids), **take(clusters, np.searchsorted(clusters["id"], ids))}
 
 
 def _send_asks(home: Home, asks: Rows, near: np.ndarray, records: Rows, marks: Rows) -> None:
@@ -310,10 +332,9 @@ def _look(home: Home, some: np.ndarray | None = None) -> Rows:
     asks = home.came("asks") if some is None else take(home.came("asks"), some)
     if not len(asks["id"]):
         return empty(home.kinds["looked"])
-    clusters, (records, marks), first = home.keeps("clusters"), _records(home), once(asks["other"], asks["id"])[0]
+    (records, marks), first = _records(home), once(asks["other"], asks["id"])[0]
     ids, others = asks["other"][first], asks["id"][first]
-    touched = np.searchsorted(clusters["id"], np.unique(ids))
-    ours = {"sum": home.keeps("sums")["sum"][touched], **take(clusters, touched)}
+    ours = _bodies(home, ids)
     mine = take(home.keeps("marks"), rows_of(home.keeps("marks"), ours["id"])[0])
     own, other = _clusters((ours, mine), (records, marks))
     row, its = np.searchsorted(ours["id"], ids), np.searchsorted(records["id"], others)
@@ -327,7 +348,7 @@ def _renew_links(home: Home) -> None:
     """Put what was looked at into the links, and what others have answered."""
     links, new = home.keeps("links"), together([home.keeps("looked"), home.came("replies")])
     gone = together([home.keeps("instead"), {"id": new["id"], "other": new["other"]}])
-    touched, _ = rows_of(links, np.unique(gone["id"]))
+    touched, _ = rows_of(links, unique(gone["id"]))
     _, number = once(*(np.concatenate([gone[name], links[name][touched]]) for name in ("id", "other")))
     stale = np.isin(number[len(gone["id"]):], number[:len(gone["id"])])
     home.kept["links"] = replaced(links, touched[stale], distinct(new, "id", "other"))
@@ -337,8 +358,8 @@ def _renew_links(home: Home) -> None:
 
 def _clusters(*some: tuple[Rows, Rows]) -> list[Clusters]:
     """Of bodies by ascending id, and the marks of each."""
-    marks = np.concatenate([its["mark"] for _, its in some])
-    images, camps = np.unique(marks[marks >= 0]), np.unique(marks[marks < 0])
+    marks = unique(np.concatenate([its["mark"] for _, its in some]))
+    camps, images = np.split(marks, [np.searchsorted(marks, 0)])
     result = []
     for bodies, its in some:
         row, image = np.searchsorted(bodies["id"], its["id"]), its["mark"] >= 0
@@ -358,7 +379,7 @@ class SendMeans:
     def __call__(self, home: Home) -> None:
         clusters, cells = home.keeps("clusters"), self.cells()
         several = np.flatnonzero(clusters["size"] > 1)
-        mean = means_of(home.keeps("sums")["sum"], clusters["size"], several)
+        mean = means_of(home.keeps("sums")["sum"], clusters["size"][several])
         for at, place in to_regions(cells, cells.nearest(mean)):
             rows = several[at]
             half = np.rint(clusters["half"][rows] / clusters["size"][rows]).astype(np.int64)
@@ -392,7 +413,7 @@ class Offer:
             return
         found, links = home.came("found"), home.keeps("links")
         found = distinct(found, "id", "other")
-        linked = take(links, rows_of(links, np.unique(found["id"]))[0])
+        linked = take(links, rows_of(links, unique(found["id"]))[0])
         _, number = once(*(np.concatenate([found[name], linked[name]]) for name in ("id", "other")))
         new = take(found, ~np.isin(number[:len(found["id"])], number[len(found["id"]):]) & (found["id"] < found["other"]))
         _ask(home, {**new, "former": new["id"]})

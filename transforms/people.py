@@ -13,10 +13,10 @@ from scipy.sparse.csgraph import connected_components
 
 from transforms.cells import Cells, best_of_cells
 from transforms.homes import Home, Step
-from transforms.levels import Merge, Settle, send_bodies
+from transforms.levels import Merge, Settle, send_bodies, sums_of
 from transforms.regions import cells_of, to_regions
 from transforms.rows import Kind, once, take
-from transforms.similarity import directions, products, squares
+from transforms.similarity import add_to, directions, products, squares
 from transforms.space import Space
 from transforms.stars import chunks
 
@@ -54,11 +54,11 @@ class Tell:
     """A cluster tells its faces whose they are."""
 
     def __call__(self, home: Home) -> None:
-        clusters, sums, members = home.keeps("clusters"), home.keeps("sums"), home.keeps("members")
+        members = home.keeps("members")
         home.send("heads_of", members["face"], {"id": members["face"], "head": members["id"]})
         first, _ = once(members["id"], home.home_of(members["face"]))
         ids = members["id"][first]
-        home.send("means_of", members["face"][first], {"id": ids, **take(sums, np.searchsorted(clusters["id"], ids))})
+        home.send("means_of", members["face"][first], {"id": ids, "sum": sums_of(home, ids)})
 
 
 @dataclass(frozen=True)
@@ -140,8 +140,8 @@ class Portray:
     def __call__(self, home: Home) -> None:
         tallies, lost, clusters = home.came("tallies"), home.came("lost"), home.keeps("clusters")
         tallies = take(tallies, np.lexsort((tallies["face"], tallies["id"])))
-        sums = home.keeps("sums")["sum"].copy()
-        np.subtract.at(sums, np.searchsorted(clusters["id"], lost["id"]), lost["vector"])
+        sums = sums_of(home, clusters["id"])
+        add_to(sums, np.searchsorted(clusters["id"], lost["id"]), -lost["vector"])
         ids, whose, size = np.unique(tallies["id"], return_inverse=True, return_counts=True)
         row = np.searchsorted(clusters["id"], ids)
         similarity = np.bincount(whose, tallies["similarity"], len(ids)) / size

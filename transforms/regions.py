@@ -11,11 +11,11 @@ from transforms.rows import Rows
 from transforms.stars import chunks
 
 
-def means_of(sums: np.ndarray, size: np.ndarray, some: np.ndarray) -> np.ndarray:
-    """Mean vectors int16 [n, D] on the grid of some clusters int64 [n], of `sums` [N, D] and `size` [N]."""
-    mean = np.empty((len(some), sums.shape[1]), np.int16)
-    for part in chunks(*mean.shape):
-        mean[part] = np.rint(sums[some[part]] / size[some[part], None])
+def means_of(sums: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Mean vectors int16 [n, D] on the grid of clusters with sums int32 [n, D] of so many faces int64 [n]."""
+    mean = np.empty(sums.shape, np.int16)
+    for part in chunks(len(sums), sums.shape[1]):
+        mean[part] = np.rint(sums[part] / size[part, None])
     return mean
 
 

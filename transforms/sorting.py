@@ -1,44 +1,66 @@
 """Sorting rows by integers: the same order on every machine, at the speed of sorting plain numbers.
 
 numpy sorts 64-bit integers by vector instructions when it need not keep equals in their order, some ten times as fast as when
-it must: a row's own number, put below its key, keeps them."""
+it must: a row's own number, put below its key, keeps them. Where both do not fit, the key's lowest bits are left out, and the
+few rows that only these tell apart are sorted once more."""
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 
-LARGEST = 1 << 63
+BITS = 64
 
 
 def order_by(*columns: np.ndarray) -> np.ndarray:
     """Indices int64 [n] that sort rows by integer columns [n], by the first above all; equals stay as they are: what
-    `np.lexsort(columns[::-1])` gives. Three columns of two million rows take 0.36 s for 0.87, one of small numbers 0.03 for
-    0.22 (one core)."""
-    key, span = _from_zero(columns[0])
-    for column in columns[1:]:
-        low, size = _from_zero(column)
-        if span * size >= LARGEST:
-            key, span = _ranks(key)
-        if span * size >= LARGEST:
-            low, size = _ranks(low)
-        key, span = key * size + low, span * size
-    rows, bits = np.arange(len(key)), len(key).bit_length()
-    if span << bits >= LARGEST:
-        order = np.argsort(key)
-        new = np.diff(key[order], prepend=-1) != 0
-        if new.all():
-            return order
-        key, rows = np.cumsum(new), order
-    return np.sort(key << bits | rows) & (1 << bits) - 1
+    `np.lexsort(columns[::-1])` gives."""
+    order: np.ndarray | None = None
+    for key, span in _keys(columns):
+        order = _order(key, span) if order is None else order[_order(key[order], span)]
+    return np.zeros(0, np.int64) if order is None else order
+
+
+def unique(column: np.ndarray) -> np.ndarray:
+    """The different integers of a column [n], ascending: what `np.unique` gives, which takes 64 ms where this takes 14 (900
+    thousand ids)."""
+    values = np.sort(column)
+    new = np.ones(len(values), bool)
+    new[1:] = values[1:] != values[:-1]
+    return values[new]
+
+
+def _keys(columns: tuple[np.ndarray, ...]) -> Iterator[tuple[np.ndarray, int]]:
+    """Columns as keys uint64 [n], from the last one, neighbours in one key where they fit; and below which number each is."""
+    key, span = _from_zero(columns[-1])
+    for column in columns[-2::-1]:
+        high, size = _from_zero(column)
+        if span * size < 1 << BITS:
+            key, span = high * np.uint64(span) + key, span * size
+        else:
+            yield key, span
+            key, span = high, size
+    yield key, span
 
 
 def _from_zero(column: np.ndarray) -> tuple[np.ndarray, int]:
-    """A column as int64 from 0, and how many numbers there may be: below `LARGEST`."""
     if not len(column):
-        return column.astype(np.int64), 1
-    low, span = int(column.min()), int(column.max()) - int(column.min()) + 1
-    return (column.astype(np.int64) - low, span) if span < LARGEST else _ranks(column)
+        return column.astype(np.uint64), 1
+    least = int(column.min())
+    return column.astype(np.uint64) - np.uint64(least % (1 << BITS)), int(column.max()) - least + 1
 
 
-def _ranks(column: np.ndarray) -> tuple[np.ndarray, int]:
-    values, rank = np.unique(column, return_inverse=True)
-    return rank, len(values)
+def _order(key: np.ndarray, span: int) -> np.ndarray:
+    """What `np.argsort(key, kind="stable")` gives, of a key uint64 [n] below `span`."""
+    bits = len(key).bit_length()
+    left_out = np.uint64(max(0, (span - 1).bit_length() + bits - BITS))
+    order = np.sort((key >> left_out) << np.uint64(bits) | np.arange(len(key), dtype=np.uint64))
+    order = (order & np.uint64((1 << bits) - 1)).astype(np.int64)
+    if left_out:
+        found = key[order]
+        late, rest = np.flatnonzero(found[1:] < found[:-1]), found >> left_out
+        if len(late):
+            runs = np.unique(rest[late])
+            places = np.flatnonzero(np.isin(rest, runs))
+            order[places] = order[places][np.lexsort((order[places], found[places]))]
+    return order

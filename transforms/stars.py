@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse
 
-from transforms.similarity import GRID, UNIT
+from transforms.similarity import GRID, UNIT, add_to
 
 STEP = 0.02
 """A rung of the ladder, as a cosine: within it all clusters move at once. A tenth of it, nearly the exact order of single
@@ -144,7 +144,7 @@ class Merging:
         np.add.at(self.now.size, centre, self.now.size[small])
         np.add.at(self.now.half, centre, self.now.half[small])
         for rows in chunks(len(small), self.now.sums.shape[1]):
-            np.add.at(self.now.sums, centre[rows], self.now.sums[small[rows]])
+            add_to(self.now.sums, centre[rows], self.now.sums[small[rows]])
         target = np.arange(len(self.label))
         target[small] = centre
         self.label = target[self.label]
