@@ -123,9 +123,10 @@ def post(home: Home, parts: Parts, stem: str) -> Iterator[tuple[int, Mail]]:
     for name, sent in home.sent.items():
         to, rows = np.concatenate([homes for homes, _ in sent]), together([some for _, some in sent])
         order = order_by(to)
+        table, part = to_table(take(rows, order)), f"{digests.of(stem, name)}.arrow"
         homes, starts = np.unique(to[order], return_index=True)
-        part = f"{digests.of(stem, name)}.arrow"
-        parts.write_batches(part, [to_table(take(rows, its)) for its in np.split(order, starts[1:])])
+        sizes = np.diff(starts, append=len(to))
+        parts.write_batches(part, [table.slice(*its) for its in zip(starts.tolist(), sizes.tolist(), strict=True)])
         for batch, one in enumerate(homes.tolist()):
             yield one, Mail(CAME, name, part, batch)
 
