@@ -163,8 +163,9 @@ class ComparePortraits:
         for region in np.unique(portraits["region"]):
             its = take(portraits, np.flatnonzero(portraits["region"] == region))
             its = take(its, np.argsort(its["id"]))
+            portrait = its["vector"].astype(np.float32)
 
-            def cosine(some: np.ndarray, others: np.ndarray, vectors: np.ndarray = its["vector"]) -> np.ndarray:
+            def cosine(some: np.ndarray, others: np.ndarray, vectors: np.ndarray = portrait) -> np.ndarray:
                 found = products(vectors[some], vectors[others])
                 found[some[:, None] == others[None, :]] = -np.inf
                 return found

@@ -236,21 +236,20 @@ class BestEdges:
     def compare(self, faces: np.ndarray, half: np.ndarray, rows: np.ndarray, fresh: np.ndarray, block: int = BLOCK) -> None:
         """Add all edges between `fresh` rows int64 [m] and rows int64 [n], which hold them, both ascending, of faces [N, D] on
         the grid, half int64 [N]."""
-        old = np.setdiff1d(rows, fresh, assume_unique=True)
+        both = np.concatenate([fresh, np.setdiff1d(rows, fresh, assume_unique=True)])
+        vectors, halves = faces[both].astype(np.float32), half[both].astype(np.float32)
         for part in ranges(len(fresh), PANEL):
-            some = fresh[part]
-            here, here_half = faces[some].astype(np.float32), half[some].astype(np.float32)
-            for others, among in ((pool[its], pool is not old) for pool in (fresh[part.start:], old)
-                                  for its in ranges(len(pool), block)):
-                similarity = products(here, faces[others])
-                similarity -= here_half[:, None]
-                similarity -= half[others].astype(np.float32)
-                found = np.flatnonzero(similarity >= self.least)
-                for hits in (found[part] for part in ranges(len(found), WAITING)):
+            reach = (halves[part] + self.least)[:, None]
+            for others in ranges(len(both), block, part.start):
+                similarity = products(vectors[part], vectors[others])
+                similarity -= halves[others]
+                found = np.flatnonzero(similarity >= reach)
+                for hits in (found[some] for some in ranges(len(found), WAITING)):
                     row, column = np.divmod(hits, similarity.shape[1])
-                    first, second, values = some[row], others[column], similarity.ravel()[hits]
-                    once = first < second if among else slice(None)  # two fresh rows meet twice, and each itself
-                    self.add(first[once], second[once], values[once])
+                    first, second = row + part.start, column + others.start
+                    once = first < second  # two fresh rows of a part meet twice, and each itself
+                    first, second, values = first[once], second[once], similarity.ravel()[hits[once]]
+                    self.add(both[first], both[second], values - halves[first])
 
     def add(self, first: np.ndarray, second: np.ndarray, similarity: np.ndarray) -> None:
         """Offer edges between different rows int [E], similarities float32 [E]."""
