@@ -17,6 +17,9 @@ def of_bytes(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
+ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+
+
 def of_files(*files: Path) -> str:
     """sha256, 64 hex characters, over the bytes of files in the given order: what weights are published with."""
     digest = hashlib.sha256()
@@ -29,8 +32,7 @@ def of_files(*files: Path) -> str:
 
 def of(*parts: Any) -> str:
     """32 hex characters from anything that JSON can say; the same values give the same digest anywhere."""
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-    return of_bytes(text.encode())
+    return of_bytes(ENCODER.encode(parts).encode())
 
 
 def number(*parts: Any) -> int:

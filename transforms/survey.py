@@ -175,7 +175,9 @@ class Table:
             "shape": [list(array.shape) for array in arrays.values()], "data": [array.tobytes() for array in arrays.values()]}))
 
     @staticmethod
+    @functools.lru_cache(1)
     def read(workdir: str, part: str) -> Table:
+        """A part never changes (`table_part`), and many steps ask for the same."""
         arrays = {row["name"]: np.frombuffer(row["data"], row["kind"]).reshape(row["shape"])
                   for row in Parts(workdir, "cells").read(part).to_pylist()}
         numbers = (float(arrays[f"cohort_{name}"]) for name in ("least", "weight", "tail"))
