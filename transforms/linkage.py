@@ -9,7 +9,10 @@ the same identities, in blocks of any shape, with any number of threads. What no
 Measured on 20 thousand generated faces and left out: linking clusters by the similarity of their normalised means (a few
 dozen merges, F the same to 0.0005); a floor that falls as clusters grow (0.949 for 0.948); faces of low quality that may
 join and never bridge (F 0.960 for 0.970 where a face below 0.4 keeps its best edge alone: fewer true edges reach a bad
-face, and hardly more false ones)."""
+face, and hardly more false ones).
+
+Nor are faces of one burst made one beforehand: its pictures are so alike that they are one anyway. Of a million faces of 128
+numbers, seed 102, 20 of the 37172 bursts of one person are in two, of 100 thousand of 512, seed 100, none of 3802."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
