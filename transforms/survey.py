@@ -28,7 +28,8 @@ from transforms.similarity import COHORT, Cohort, on_grid
 from transforms.space import LEARNED, Mean, Space, learn
 
 BUCKETS = 256
-"""Of image keys, among which copies are looked for: each holds some 100 bytes an image."""
+"""Of image keys, among which copies are looked for, at least; one for each block where there are more blocks, so that a bucket
+holds as much as a block, on average: at some 100 bytes an image 1.5 to 3 MB, however many there are."""
 
 
 # --- the same picture lies in several places: one of them counts ---
@@ -37,8 +38,8 @@ BUCKETS = 256
 class KeyImages(beam.DoFn):
     """The images of a block, by bucket of their keys: which of the same key counts, is for the bucket to say."""
 
-    def __init__(self, workdir: str) -> None:
-        self.images = Parts(workdir, "images")
+    def __init__(self, workdir: str, buckets: int) -> None:
+        self.images, self.buckets = Parts(workdir, "images"), buckets
 
     def process(self, block: Block) -> Iterator[tuple[int, bytes]]:
         tables = []
@@ -47,7 +48,7 @@ class KeyImages(beam.DoFn):
             tables.append(table.append_column("place", pa.array([block.number << ROW_BITS | number] * len(table), pa.int64())))
         rows = pa.concat_tables(tables)
         keys = rows["image_key"].to_pylist()
-        bucket = np.array([digests.number(key) % BUCKETS for key in keys], np.int64)
+        bucket = np.array([digests.number(key) % self.buckets for key in keys], np.int64)
         for one in np.unique(bucket):
             yield int(one), _to_bytes(rows.filter(pa.array(bucket == one)))
 
@@ -227,7 +228,7 @@ class SurveyFaces(beam.PTransform):
 
     def expand(self, blocks: beam.PCollection[Block]) -> beam.PCollection[str]:
         copies = (blocks
-                  | "Key images" >> beam.ParDo(InChild(KeyImages(self.workdir)))
+                  | "Key images" >> beam.ParDo(InChild(KeyImages(self.workdir, max(BUCKETS, len(self.parts)))))
                   | "By bucket" >> beam.GroupByKey()
                   | "Find copies" >> beam.ParDo(FindCopies()))
         return ({"blocks": blocks | "Number" >> beam.Map(lambda block: (block.number, block)), "copies": copies}
