@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pyarrow.compute as pc
 
 from schemas.reject import REASONS
-from transforms.distinct import distinct_images, of_distinct
+from transforms.distinct import Copies, copies, key_of
 from transforms.pair import NEAR_COPIES
 from transforms.parts import PHOTOS, SYNTHETIC, NotReady, Parts
 from transforms.synthetic import synthesized
@@ -63,37 +63,51 @@ def _rejected(workdir: str) -> Counter[tuple[str, str]]:
     return Counter((REASONS[reason].step, reason) for reason in reasons)
 
 
+def _rows(workdir: str, folder: str, producers: Iterable[str] | None = None) -> int:
+    """How many rows a folder has. Raises NotReady where it has no part."""
+    its = Parts(workdir, folder)
+    parts = its.parts(producers)
+    if not parts:
+        raise NotReady(f"{its.url} holds no parts")
+    return sum(map(its.rows, parts))
+
+
 def _of_step(rejected: Counter[tuple[str, str]], step: str) -> dict[str, int]:
     return {reason: count for (its, reason), count in sorted(rejected.items()) if its == step}
 
 
 def _images(workdir: str, rejected: Counter[tuple[str, str]]) -> Step:
-    rows = Parts(workdir, "images").read_all(["image_key"]).num_rows
-    kept = distinct_images(workdir, ["image_key"]).num_rows
+    copied = copies(workdir).rows
+    kept = _rows(workdir, "images") - copied
     dropped = _of_step(rejected, "images")
-    if rows > kept:
-        dropped["duplicate"] = rows - kept
+    if copied:
+        dropped["duplicate"] = copied
     return Step("images", "extract", "images", kept + sum(dropped.values()), kept, dropped)
 
 
 def _crops(workdir: str, rejected: Counter[tuple[str, str]]) -> Step:
-    images = distinct_images(workdir, ["image_key"])
-    faces, crops = (Parts(workdir, name).read_all(["face_id"]) for name in ("faces", "crops"))
-    kept = of_distinct(crops, images).num_rows
+    copied = copies(workdir)
+    kept = _rows(workdir, "crops") - _of_copies(workdir, "crops", copied)
     dropped = _of_step(rejected, "crops")
-    copies = faces.num_rows - of_distinct(faces, images).num_rows  # of the same bytes elsewhere
-    if copies:
-        dropped["duplicate"] = copies
+    faces = _of_copies(workdir, "faces", copied)
+    if faces:
+        dropped["duplicate"] = faces
     return Step("crops", "extract", "faces", kept + sum(dropped.values()), kept, dropped)
+
+
+def _of_copies(workdir: str, folder: str, copied: Copies) -> int:
+    """How many rows of a folder are of images that count elsewhere."""
+    parts = Parts(workdir, folder)
+    return sum(pc.is_in(key_of(parts.read(part, ["face_id"])["face_id"]), keys).to_pylist().count(True)
+               for part, keys in copied.of_part.items())
 
 
 def _identities(workdir: str, rejected: Counter[tuple[str, str]]) -> Step:
     identities = Parts(workdir, "identities")
     identities.check_made_from(Parts(workdir, "faces"), Parts(workdir, "images"))
-    names = identities.read_all(["identity"])["identity"]
-    outliers = names.null_count
-    return Step("identities", "cluster", "faces", len(names), len(names) - outliers,
-                {"outlier": outliers} if outliers else {})
+    faces = _rows(workdir, "identities")
+    outliers = sum(identities.read(part, ["identity"])["identity"].null_count for part in identities.parts())
+    return Step("identities", "cluster", "faces", faces, faces - outliers, {"outlier": outliers} if outliers else {})
 
 
 def _synthetic(workdir: str, rejected: Counter[tuple[str, str]]) -> Step | None:
@@ -110,7 +124,8 @@ def _synthetic(workdir: str, rejected: Counter[tuple[str, str]]) -> Step | None:
 
 
 def _samples(workdir: str, rejected: Counter[tuple[str, str]]) -> Step:
-    targets = distinct_images(workdir, ["image_key"], (PHOTOS, SYNTHETIC)).num_rows
+    producers = PHOTOS, SYNTHETIC
+    targets = _rows(workdir, "images", producers) - copies(workdir, producers).rows
     dropped = _of_step(rejected, "samples")
     samples = Parts(workdir, "samples", synthetic=True)
     samples.check_made_from(*(Parts(workdir, name) for name in ("images", "crops", "identities")), *synthesized(workdir))

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -9,6 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.parts import PHOTOS, NotReady, Parts
+
+ORDER = ("image_key", "rank", "uri", "root")
+"""Of rows of images, of which the first of each key counts; `rank` is its producer's."""
 
 
 def distinct_images(workdir: str, columns: list[str], producers: Sequence[str] = (PHOTOS,)) -> pa.Table:
@@ -21,20 +25,62 @@ def distinct_images(workdir: str, columns: list[str], producers: Sequence[str] =
         raise NotReady(f"{images.url} holds no parts")
     table = pa.concat_tables([table.append_column("rank", pa.array(np.full(len(table), rank)))
                               for rank, table in zip(ranks, tables, strict=True)])
-    table = table.sort_by([(name, "ascending") for name in ("image_key", "rank", "uri", "root")])
+    table = table.sort_by([(name, "ascending") for name in ORDER])
     keys = table["image_key"].to_numpy(zero_copy_only=False)
     first = np.ones(len(keys), bool)
     first[1:] = keys[1:] != keys[:-1]
     return table.filter(pa.array(first)).select([*columns, "part"]).combine_chunks()
 
 
+@dataclass(frozen=True)
+class Copies:
+    """What does not count of `images`, since the same bytes lie elsewhere too."""
+
+    rows: int
+    of_part: dict[str, pa.Array]
+    """Part -> keys of images that count in another part: what else is kept of them in parts of that name does not count."""
+
+
+def copies(workdir: str, producers: Sequence[str] = (PHOTOS,)) -> Copies:
+    """Which rows `distinct_images` leaves out. Held at once are 8 bytes an image, and the rows whose key occurs again."""
+    images = Parts(workdir, "images")
+    parts = [(rank, part) for rank, producer in enumerate(producers) for part in images.parts([producer])]
+    seen = np.sort(np.concatenate([np.zeros(0, np.int64), *(_hashes(images.read(part, ["image_key"])) for _, part in parts)]))
+    again = np.unique(seen[1:][seen[1:] == seen[:-1]])
+    if not len(again):
+        return Copies(0, {})
+    tables = []
+    for rank, part in parts:
+        rows = images.read(part, ["image_key", "uri", "root"])
+        rows = rows.filter(pa.array(np.isin(_hashes(rows), again)))
+        tables.append(rows.append_column("rank", pa.array(np.full(len(rows), rank)))
+                      .append_column("part", pa.array([part] * len(rows), pa.string())))
+    first: dict[str, str] = {}
+    of_part: dict[str, set[str]] = {}
+    rows = pa.concat_tables(tables).sort_by([(name, "ascending") for name in ORDER])
+    for key, part in zip(rows["image_key"].to_pylist(), rows["part"].to_pylist(), strict=True):
+        if first.setdefault(key, part) != part:
+            of_part.setdefault(part, set()).add(key)
+    return Copies(len(rows) - len(first), {part: pa.array(sorted(keys)) for part, keys in of_part.items()})
+
+
+def _hashes(rows: pa.Table) -> np.ndarray:
+    """int64 [n], of keys: the same for the same key, in this process."""
+    return np.fromiter(map(hash, rows["image_key"].to_pylist()), np.int64, len(rows))
+
+
 def of_distinct(rows: pa.Table, images: pa.Table) -> pa.Table:
     """The rows of `rows` (columns `part` and `image_key`, or `face_id`) that belong to a row of `images`."""
     if "image_key" not in rows.column_names:
-        rows = rows.append_column("image_key", pc.utf8_slice_codeunits(rows["face_id"], 0, 32))
+        rows = rows.append_column("image_key", key_of(rows["face_id"]))
     wanted = pc.binary_join_element_wise(images["image_key"], images["part"], "/")
     have = pc.binary_join_element_wise(rows["image_key"], rows["part"], "/")
     return rows.filter(pc.is_in(have, wanted.combine_chunks()))
+
+
+def key_of(face_ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The keys of faces' images (contract, section 2)."""
+    return pc.utf8_slice_codeunits(face_ids, 0, 32)
 
 
 def by_part(rows: pa.Table) -> dict[str, pa.Table]:
