@@ -56,11 +56,13 @@ def account(workdir: str) -> list[Step]:
 
 def _rejected(workdir: str) -> Counter[tuple[str, str]]:
     """(step, reason) -> rows of `rejects`."""
+    rejects = Parts(workdir, "rejects")
     try:
-        reasons = Parts(workdir, "rejects").read_all(["reason"])["reason"].to_pylist()
+        parts = rejects.parts()
     except NotReady:
         return Counter()
-    return Counter((REASONS[reason].step, reason) for reason in reasons)
+    return Counter((REASONS[reason].step, reason) for part in parts
+                   for reason in rejects.read(part, ["reason"])["reason"].to_pylist())
 
 
 def _rows(workdir: str, folder: str, producers: Iterable[str] | None = None) -> int:
