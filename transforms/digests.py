@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
+ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+"""One for all: to make one takes a quarter of the time of a digest."""
+
 
 def of_bytes(data: bytes) -> str:
     """32 hex characters."""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
-
-
-ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=True, separators=(",", ":"))
 
 
 def of_files(*files: Path) -> str:
