@@ -143,11 +143,11 @@ def _transient(workdir: str, part: str) -> int:
 def cluster(workdir: str, options: ClusterOptions, run: RunOptions) -> None:
     """Say whose each face is."""
     check_extracted(workdir)
-    faces, identities = Parts(workdir, "faces"), Parts(workdir, "identities")
+    faces, identities, people = (Parts(workdir, folder) for folder in ("faces", "identities", "people"))
     state = state_of(faces, Parts(workdir, "images"))
     parts = identity_parts(workdir, options)
     wanted = [parts.of(part) for part in faces.parts()]
-    if stands(identities, wanted, state):
+    if stands(identities, wanted, state) and stands(people, None, state):
         return
     with run.in_children(1 if few(workdir, embedder_of(workdir)) else options.processes()) as run:
         compared = compare(workdir, face_models.bounds(embedder_of(workdir)), run)
@@ -158,7 +158,6 @@ def cluster(workdir: str, options: ClusterOptions, run: RunOptions) -> None:
         else:
             with shown("cluster", len(wanted), "parts"):
                 run.over(workdir, [workdir], ClusterIdentities(options, parts, compared))
-    people = Parts(workdir, "people")
     people.commit({PHOTOS: {parts.people(home) for home in range(homes)} & people.existing()}, state)
     identities.commit({PHOTOS: wanted}, state, recorded(options))
 
@@ -197,11 +196,12 @@ def link(linking: Linking, run: RunOptions) -> None:
     passing.discard()
 
 
-def stands(made: Parts, wanted: list[str], state: dict[str, str], producer: str = PHOTOS) -> bool:
-    """Whether a folder holds just the wanted parts, made from what is there now."""
+def stands(made: Parts, wanted: list[str] | None, state: dict[str, str], producer: str = PHOTOS) -> bool:
+    """Whether a folder holds just the wanted parts, or those that it lists, made from what is there now."""
     try:
-        return (made.made_from() == state and sorted(made.parts([producer])) == sorted(wanted)
-                and set(wanted) <= made.existing())
+        listed = sorted(made.parts([producer]))
+        return (made.made_from() == state and listed == (listed if wanted is None else sorted(wanted))
+                and set(listed) <= made.existing())
     except NotReady:
         return False
 

@@ -100,6 +100,15 @@ def test_a_second_run_writes_nothing(finished):
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.parametrize("folder", ["identities", "people"])
+def test_what_was_removed_of_cluster_is_made_again(finished, tmp_path, folder):
+    workdir = shutil.copytree(finished / "work", tmp_path / "work")
+    before = Parts(str(workdir), folder).read_all()["identity"]
+    shutil.rmtree(workdir / folder)
+    stages.cluster(str(workdir), ClusterOptions(), RUN)
+    assert Parts(str(workdir), folder).read_all()["identity"].equals(before)
+
+
 def test_every_step_accounts_for_what_came_in(finished):
     steps = json.loads((finished / "out" / "funnel.json").read_text())
     assert [step["step"] for step in steps] == ["images", "crops", "identities", "samples", "shards"]
