@@ -4,6 +4,7 @@ https://docs.mlcommons.org/croissant/docs/croissant-spec.html and croissant-rai-
 relative to the folder that holds it. A pure function of `dataset.json`: the same dataset gives the same bytes."""
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 from pipeline import card
@@ -45,7 +46,7 @@ def croissant(about: dict[str, Any]) -> dict[str, Any]:
     """The JSON-LD of a dataset. `about`: its `dataset.json`."""
     counts = about["counts"]
     return {
-        "@context": CONTEXT, "@type": "sc:Dataset", "name": "umo-dataset",
+        "@context": deepcopy(CONTEXT), "@type": "sc:Dataset", "name": "umo-dataset",
         "conformsTo": ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
         "description": (f"{counts['samples']} samples of {counts['identities']} people: a prompt, a target that shows "
                         "several people, and a reference of each from another photo, with the face embeddings that "

@@ -143,7 +143,9 @@ def test_croissant_says_whether_anything_is_synthetic() -> None:
 
 def test_mlcroissant_finds_no_error_and_reads_the_responsible_fields() -> None:
     mlcroissant = pytest.importorskip("mlcroissant")
+    told = json.dumps(croissant.croissant(ABOUT))
     metadata = mlcroissant.Dataset(jsonld=croissant.croissant(ABOUT)).metadata
+    assert json.dumps(croissant.croissant(ABOUT)) == told  # the library adds to what it is given
     assert not metadata.ctx.issues.errors
     assert "biometric" in metadata.personal_sensitive_information[0]
     assert metadata.data_limitations and metadata.data_biases and metadata.machine_annotation_tools
