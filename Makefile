@@ -1,6 +1,8 @@
 # make demo | make run INPUT=… OUTPUT=… | make test | make check | make eval | make bench
 PYTHON ?= python3
 FACES ?= ../shared/faces
+# one process a core, each with whole files; idle threads of torch sleep, or they hold up the other process (152 s for 57)
+PYTEST = OMP_WAIT_POLICY=PASSIVE .venv-all/bin/python -m pytest -q -n auto --dist loadfile
 
 .venv/base: setup.py
 	$(PYTHON) -m venv .venv
@@ -21,12 +23,12 @@ run: .venv/base
 	.venv/bin/umo-dataset build $(INPUT) --output $(OUTPUT)
 
 test: .venv-all/all
-	.venv-all/bin/python -m pytest -q
+	$(PYTEST)
 
 check: .venv-all/all
 	.venv-all/bin/ruff check .
 	.venv-all/bin/mypy
-	.venv-all/bin/python -m pytest -q
+	$(PYTEST)
 
 eval: .venv/base
 	.venv/bin/python -m benchmarks.quality $(FACES)/dev --apart 'ewha_*' 'family2_*'

@@ -13,7 +13,7 @@ EXTRAS = {
                  "transformers>=5.24"],
     "gpu": ["insightface>=2.0", "onnxruntime>=1.20", "opencv-python>=4.10", "ultralytics>=8.3"],
     "dev": ["datasets>=4.0", "hypothesis>=6.100", "mlcroissant>=1.0", "mypy>=1.11", "onnx>=1.17", "pillow-heif>=1.0",
-            "pytest>=8.0", "ruff>=0.6", "webdataset>=1.0"],
+            "pytest>=8.0", "pytest-xdist>=3.6", "ruff>=0.6", "webdataset>=1.0"],
 }
 EXTRAS["all"] = sorted({package for extra in EXTRAS.values() for package in extra})
 
