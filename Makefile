@@ -1,7 +1,7 @@
 # make demo | make run INPUT=… OUTPUT=… | make test | make check | make eval | make bench
 PYTHON ?= python3
 FACES ?= ../shared/faces
-# one process a core, each with whole files; idle threads of torch sleep, or they hold up the other process (152 s for 57)
+# one process a core, each with whole files; idle threads of torch sleep, for spinning they would hold up the tests beside them
 PYTEST = OMP_WAIT_POLICY=PASSIVE .venv-all/bin/python -m pytest -q -n auto --dist loadfile
 
 .venv/base: setup.py

@@ -200,7 +200,7 @@ def stands(made: Parts, wanted: list[str] | None, state: dict[str, str], produce
     """Whether a folder holds just the wanted parts, or those that it lists, made from what is there now."""
     try:
         listed = sorted(made.parts([producer]))
-        return (made.made_from() == state and listed == (listed if wanted is None else sorted(wanted))
+        return (made.made_from() == state and (wanted is None or listed == sorted(wanted))
                 and set(listed) <= made.existing())
     except NotReady:
         return False
