@@ -437,10 +437,10 @@ def test_few_faces_adopt_nobody():
 def test_bursts_of_one_person_find_each_other():
     """Two bursts of 40 nearly equal pictures each, whose strongest edges all lie inside their own burst."""
     random = np.random.default_rng(0)
-    others, _ = crowd(40, 1, 64)
-    person = random.standard_normal(64) / 8
-    shots = [person + 0.4 * random.standard_normal(64) / 8 for _ in range(2)]
-    burst = np.concatenate([shot + 0.01 * random.standard_normal((40, 64)) for shot in shots])
+    others, _ = crowd(40, 1, 128)
+    person = random.standard_normal(128) / np.sqrt(128)
+    shots = [person + 0.4 * random.standard_normal(128) / np.sqrt(128) for _ in range(2)]
+    burst = np.concatenate([shot + 0.01 * random.standard_normal((40, 128)) for shot in shots])
     burst = (burst / np.linalg.norm(burst, axis=1, keepdims=True)).astype(np.float32)
     labels, _ = cluster(np.concatenate([burst, others]))
     assert len(set(labels[:80].tolist())) == 1 and len(set(labels[80:].tolist())) == 40

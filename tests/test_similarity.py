@@ -19,6 +19,7 @@ from transforms.similarity import (
     average_linkage,
     on_grid,
     products,
+    provisional_join,
     strong_edges,
 )
 
@@ -37,7 +38,7 @@ def faces(count: int, dimensions: int = 8, seed: int = 0, people: int | None = N
     return on_grid(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
 
-def bounds(small_join: float, crowding: float = 1.0, growth: float = 0.0) -> Bounds:
+def bounds(small_join: float = 0.5, crowding: float = 1.0, growth: float = 0.0) -> Bounds:
     return Bounds(same_person=0.5, strict_same_person=0.9, near_copy=0.95, outlier=0.4, margin=0.2, quality=0.3,
                   crowding_weight=crowding, crowding_growth=growth, edge=0.2, normalized_edge=0.2, join=0.1, adopt=0.2,
                   small_join=small_join, spill=16, origin="made up for tests")
@@ -72,7 +73,7 @@ def test_no_faces_and_one():
     for count in (0, 1):
         some = faces(count)
         images = np.arange(count)
-        cohort = Cohort.of(some, images, count, bounds(0.5))
+        cohort = Cohort.of(some, images, count, 0.5, bounds())
         assert cohort.crowding(some).tolist() == [0] * count
         assert len(strong_edges(some, np.zeros(count, np.int64), 0.1, 4)) == 0
         assert average_linkage(some, images, *nobody(count), 0.5).tolist() == [0] * count
@@ -152,14 +153,14 @@ def plain_crowding(some: np.ndarray, cohort: Cohort) -> list[int]:
        st.sampled_from([0.5, 1.0]), st.sampled_from([0.0, 0.5]), st.sampled_from([60, 10**6]))
 def test_crowding_is_that_of_the_definition_in_any_blocks(count, seed, least, block, crowding, growth, number):
     some = faces(count, 6, seed, people=9)
-    cohort = Cohort.of(some, np.arange(count), number, bounds(least, crowding, growth))
+    cohort = Cohort.of(some, np.arange(count), number, least, bounds(crowding=crowding, growth=growth))
     half = cohort.crowding(some, block)
     assert half.tolist() == plain_crowding(some, cohort)
 
 
 def test_crowding_of_a_whole_cohort():
     some = faces(2500, 16, people=300)
-    cohort = Cohort.of(some[:similarity.COHORT], np.arange(similarity.COHORT), 2500, bounds(0.6))
+    cohort = Cohort.of(some[:similarity.COHORT], np.arange(similarity.COHORT), 2500, 0.6, bounds())
     assert len(cohort.faces) == similarity.COHORT and cohort.ranks == (similarity.NEAREST, similarity.FARTHEST)
     assert cohort.crowding(some)[:20].tolist() == plain_crowding(some[:20], cohort)
 
@@ -169,8 +170,18 @@ def test_a_person_who_is_most_of_a_set_does_not_crowd_himself():
     middle = np.eye(64)[0]
     vectors = np.concatenate([middle + 0.1 * random.standard_normal((200, 64)), random.standard_normal((100, 64))])
     some = on_grid(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
-    half = Cohort.of(some, np.arange(300), 300, bounds(0.4)).crowding(some) / UNIT
+    half = Cohort.of(some, np.arange(300), 300, 0.4, bounds()).crowding(some) / UNIT
     assert half[:200].max() < 0.2
+
+
+@pytest.mark.parametrize(("count", "people"), [(0, None), (1, None), (2, 1), (300, None), (300, 100), (300, 20), (1100, 2)])
+def test_the_more_pairs_are_alike_the_sooner_a_cohort_is_joined(count, people):
+    some = faces(count, 32, people=people)
+    pairs = [int(one @ other) for row, one in enumerate(some.astype(int)) for other in some.astype(int)[:row]]
+    share = sum(pair >= 0.9 * UNIT for pair in pairs) / max(len(pairs), 1)
+    folds = np.log(max(share / similarity.DOUBTLESS, 1))
+    assert (share > 0.001) == bool(people)
+    assert provisional_join(some.astype(np.int16), bounds(0.6)) == pytest.approx(0.6 * (1 - folds / similarity.E_FOLDS))
 
 
 def plain_edges(some: np.ndarray, half: np.ndarray, least: float, most: int) -> list[tuple[int, int]]:

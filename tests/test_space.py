@@ -108,7 +108,7 @@ def test_pairs_are_of_one_person_and_no_near_copies():
     some, whose = people(100, 6)
     burst = some + np.random.default_rng(0).integers(-20, 21, some.shape).astype(np.int16)  # cosines of 0.9998
     both, names = np.concatenate([some, burst]), np.concatenate([whose, whose])
-    cohort = Cohort.of(both, np.full(len(both), -1), len(both), bounds(0.7, 0.5))
+    cohort = Cohort.of(both, np.full(len(both), -1), len(both), 0.7, bounds(0.7, 0.5))
     found, numbers = differences(both, cohort.crowding(both), bounds(0.7).edge, 0.98)
     assert len(found) > 0.5 * len(both) and 50 < len(np.unique(numbers)) < 200
     assert np.linalg.norm(found.astype(float), axis=1).min() > GRID * np.sqrt(2 * (1 - 0.982))

@@ -33,7 +33,7 @@ from transforms.survey import Table, table_part
 
 GROWTH = 1.1
 """Times the bytes of faces that a table of cells was made of, up to which it serves more: a choice. Cells grow as much."""
-VERSION = 6
+VERSION = 7
 """Raised when the same faces and bounds give other edges."""
 Batch = tuple[str, int]
 """A part, and the number of one of its batches."""
