@@ -175,13 +175,16 @@ def test_a_person_who_is_most_of_a_set_does_not_crowd_himself():
 
 
 @pytest.mark.parametrize(("count", "people"), [(0, None), (1, None), (2, 1), (300, None), (300, 100), (300, 20), (1100, 2)])
-def test_the_more_pairs_are_alike_the_sooner_a_cohort_is_joined(count, people):
+def test_the_more_one_person_makes_up_the_sooner_a_cohort_is_joined(count, people):
     some = faces(count, 32, people=people)
-    pairs = [int(one @ other) for row, one in enumerate(some.astype(int)) for other in some.astype(int)[:row]]
-    share = sum(pair >= 0.9 * UNIT for pair in pairs) / max(len(pairs), 1)
-    folds = np.log(max(share / similarity.DOUBTLESS, 1))
-    assert (share > 0.001) == bool(people)
-    assert provisional_join(some.astype(np.int16), bounds(0.6)) == pytest.approx(0.6 * (1 - folds / similarity.E_FOLDS))
+    pairs = [(row, other) for row in range(count) for other in range(count)
+             if row != other and int(some[row].astype(int) @ some[other].astype(int)) >= 0.9 * UNIT]
+    others = np.bincount([row for row, _ in pairs], minlength=count)
+    share = np.mean([others[row] for row, _ in pairs]) / (count - 1) if pairs else 0.0
+    first = similarity.NEAREST / similarity.COHORT
+    assert (share > first) == bool(people)
+    expected = 0.6 * (max(share, first) / first)**-similarity.FALL
+    assert provisional_join(some.astype(np.int16), bounds(0.6)) == pytest.approx(expected)
 
 
 def plain_edges(some: np.ndarray, half: np.ndarray, least: float, most: int) -> list[tuple[int, int]]:
