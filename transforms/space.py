@@ -8,8 +8,8 @@ normalization for SVM-based speaker recognition"). Who is who is not known yet: 
 beyond doubt, each face of a sample with the one that it is most like. Along pose, light and age two pictures of one
 person are far apart; what such directions say of a person is worth less.
 
-BCubed F of generated faces without and with it, each with its own `edge`: of 128 numbers, seed 3, 2 thousand 0.975 and
-0.989, 20 thousand 0.961 and 0.975; seeds 100 to 102, 100 thousand 0.954 and 0.971; of 512 numbers 20 thousand, seed 3,
+BCubed F of generated faces without and with it, each with its own `edge`: of 128 numbers, seed 3, 2 thousand 0.974 and
+0.989, 20 thousand 0.961 and 0.974; seeds 100 to 102, 100 thousand 0.954 and 0.971; of 512 numbers 20 thousand, seed 3,
 0.991 and 0.994."""
 from __future__ import annotations
 
