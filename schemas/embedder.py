@@ -58,7 +58,8 @@ class Bounds:
     adopt: float
     """Least mean scaled similarity at which a face left alone joins a cluster of several, if that leads the others."""
     small_join: float
-    """Least mean cosine at which two clusters become one where there are too few faces for a cohort."""
+    """Least mean cosine at which two clusters become one where there are too few faces for a cohort, and in a cohort, unless
+    one person makes up much of it."""
     spill: int
     """Cells in which a face is compared, where there are many (`transforms.cells`)."""
     origin: str
