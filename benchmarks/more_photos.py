@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from benchmarks import processes
-from benchmarks.identities import FaceSet, make, place
+from benchmarks.identities import MADE, FaceSet, make, place
 from transforms.extract import FOLDERS
 from transforms.parts import LEDGER, PHOTOS, Parts, join, put
 
@@ -74,7 +74,7 @@ def main() -> None:
     with place(values.keep, f"{values.set}-{values.seed}-more") as folder:
         workdir = str(folder)
         make(values.set, values.seed, folder)
-        for made in ("grid", "cells", "crowding", "edges", "identities", "people"):
+        for made in MADE:
             Parts(workdir, made).discard()
         everything, early = split(workdir, values.share)
         seconds, found = [], []
