@@ -435,7 +435,8 @@ def test_few_faces_adopt_nobody():
 
 
 def test_bursts_of_one_person_find_each_other():
-    """Two bursts of 40 nearly equal pictures each, whose strongest edges all lie inside their own burst."""
+    """Two bursts of 40 nearly equal pictures each, whose strongest edges all lie inside their own burst; and 40 strangers, of
+    128 numbers, for of 64 two are alike by chance, and joined where one person is two thirds of a set."""
     random = np.random.default_rng(0)
     others, _ = crowd(40, 1, 128)
     person = random.standard_normal(128) / np.sqrt(128)

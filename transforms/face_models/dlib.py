@@ -34,8 +34,8 @@ BOUNDS = Bounds(
     crowding_weight=0.85,  # of 0.5, 0.7, 0.8, 0.85, 0.9 and 1.0 the best on 250 thousand generated faces, seed 3: those who
     # look alike lose less
     crowding_growth=0.28,  # chosen on 100 and 250 thousand generated faces, seed 3; dev is too small for it to matter
-    edge=0.29, join=0.15,  # 0.29 to 0.31 with 0.15 or 0.16 join no two people, 0.29 and 0.30 with 0.08 to 0.12 join two; on
-    # 20 thousand generated faces 0.28 to 0.30
+    edge=0.29, join=0.15,  # 0.29 and 0.31 with 0.15 and 0.16 join no two people, 0.29 with 0.08, 0.10 and 0.12 does; on 20
+    # thousand generated faces 0.28 to 0.30
     normalized_edge=0.24,  # of 0.22 to 0.29 about the best on 2 to 100 thousand generated faces; dev has too few people
     adopt=0.15,  # right ones have 0.15 to 0.19, people seen once at most 0.06; one look-alike has 0.13, to three faces;
     # neutral on 20 thousand generated faces
