@@ -41,7 +41,7 @@ from transforms.scoring import bcubed, pairwise
 MAKER = Path(__file__).parents[2] / "shared" / "bench" / "make_embeddings.py"
 LOOK_ALIKE = 5
 """The last of the generator's six groups in both profiles: 18 % of the people, around the longest mean of their own."""
-MADE = ("grid", "cells", "crowding", "edges", "identities", "people")
+MADE = ("grid", "cells", "crowding", "edges", "clusters", "identities", "people")
 """Folders that the stage fills."""
 GIB = 2**30
 

@@ -35,10 +35,9 @@ from transforms.extract import (
     name_chunk,
 )
 from transforms.failure import Failure, WrongUsage
-from transforms.homes import FOLDER
+from transforms.homes import CLUSTERS, FOLDER
 from transforms.identities import earlier_parts
 from transforms.in_child import child_processes
-from transforms.known import anything_said, merges_said
 from transforms.link import FACES, LinkFaces, Linking
 from transforms.pair import PairOptions, ProposeSamples, drafts_part, forget_context
 from transforms.parts import (
@@ -151,15 +150,20 @@ def cluster(workdir: str, options: ClusterOptions, run: RunOptions) -> None:
         return
     with run.in_children(1 if few(workdir, embedder_of(workdir)) else options.processes()) as run:
         compared = compare(workdir, face_models.bounds(embedder_of(workdir)), run)
-        homes = -(-int(compared.starts(workdir)[-1]) // FACES) if compared else 1
+        homes, linking = -(-int(compared.starts(workdir)[-1]) // FACES) if compared else 1, None
         if compared and homes > 1:
-            link(Linking(workdir, compared, bounds_of(workdir, options), parts, options.identities,
-                         anything_said(workdir, options.identities), merges_said(workdir), homes), run)
+            linking = Linking.of(workdir, compared, bounds_of(workdir, options), parts, options.identities, homes)
+            link(linking, run)
+            homes = linking.homes
         else:
             with shown("cluster", len(wanted), "parts"):
                 run.over(workdir, [workdir], ClusterIdentities(options, parts, compared))
     people.commit({PHOTOS: {parts.people(home) for home in range(homes)} & people.existing()}, state)
     identities.commit({PHOTOS: wanted}, state, recorded(options))
+    if linking:
+        linking.commit()
+    else:
+        Parts(workdir, CLUSTERS).discard()
 
 
 def compare(workdir: str, bounds: Bounds, run: RunOptions) -> Compared | None:
@@ -176,7 +180,7 @@ def compare(workdir: str, bounds: Bounds, run: RunOptions) -> Compared | None:
                  SurveyFaces(workdir, compared.state, bounds, compared.parts(), at_least(compared.size, embedder_of(workdir)),
                              compared.earlier))
         if not Table.read(workdir, table_part(compared.state)).reused:
-            compared = replace(compared, earlier=None)
+            compared = replace(compared, earlier=None, table=compared.state)
         run.over(workdir, compared.blocks, CompareFaces(workdir, compared.state, bounds, compared.earlier))
     Parts(workdir, "cells").commit({PHOTOS: [table_part(compared.state)]}, compared.made_from)
     for folder in KEPT:  # of which the last says that all is there
@@ -191,7 +195,7 @@ def link(linking: Linking, run: RunOptions) -> None:
     passing, blocks, earlier = Parts(linking.workdir, FOLDER), linking.compared.blocks, earlier_parts(linking.workdir)
     passing.discard()  # of a run that was stopped
     steps = len(linking.steps) + len(list(naming.steps())) + 1
-    with shown("link", len(blocks) * 3 + len(earlier) + linking.homes * steps, "steps"):
+    with shown("link", len(blocks) * 3 - linking.first + len(earlier) + linking.homes * steps, "steps"):
         run.over(linking.workdir, blocks, LinkFaces(linking, earlier))
     passing.discard()
 

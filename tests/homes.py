@@ -21,14 +21,16 @@ def in_homes(count: int):
                     boxes[home].setdefault(name, []).append(take(rows, np.flatnonzero(to == home)[::-1]))
         return [{name: together(tables[::-1]) for name, tables in box.items()} for box in boxes]
 
-    def homes_of(rows: Rows) -> np.ndarray:
-        return (rows["id"] if "id" in rows else naming.near(rows["name"])) % count
+    def ids_of(name: str, tables: Mapping[str, Rows]) -> np.ndarray:
+        """By which the home of each row is found; vectors and cells are in the order of the faces."""
+        rows = tables["faces" if name in ("vectors", "cells") else name]
+        return rows["id"] if "id" in rows else naming.near(rows["name"])
 
     def run(steps, kinds: Mapping[str, Kind], letters: Mapping[str, Rows],
             kept: Mapping[str, Rows] | None = None) -> dict[str, Rows]:
-        came = split([(name, [(homes_of(rows), rows)]) for name, rows in letters.items()])
-        shelves = [{name: take(rows, homes_of(rows) == number) for name, rows in (kept or {}).items()}
-                   for number in range(count)]
+        came = split([(name, [(ids_of(name, letters) % count, rows)]) for name, rows in letters.items()])
+        shelves = [{name: take(rows, ids_of(name, kept) % count == number) for name, rows in kept.items()}
+                   for number in range(count)] if kept else [{} for _ in range(count)]
         homes = [Home(count, kinds, *its) for its in zip(shelves, came, strict=True)]
         for step in steps:
             for home in homes:
@@ -36,7 +38,7 @@ def in_homes(count: int):
             came = split([sent for home in homes for sent in home.sent.items()])
             homes = [Home(count, kinds, home.kept, its) for home, its in zip(homes, came, strict=True)]
         tables = {name: together([home.keeps(name) for home in homes]) for home in homes for name in home.kept}
-        return {name: take(rows, np.argsort(rows["id"], kind="stable")) if "id" in rows else rows
+        return {name: take(rows, np.argsort(ids_of(name, tables), kind="stable")) if "name" not in rows else rows
                 for name, rows in tables.items()}
 
     return run

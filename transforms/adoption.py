@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from transforms.blocks import ROW_BITS
 from transforms.cells import Cells, best_of_cells
 from transforms.homes import Home, Step
 from transforms.levels import Settle, sums_of, vectors_of
@@ -37,10 +38,10 @@ def kinds(dimensions: int, spill: int) -> dict[str, Kind]:
     }
 
 
-def steps(cells: Callable[[], Cells], least: float, lead: float) -> Iterator[Step]:
+def steps(cells: Callable[[], Cells], least: float, lead: float, first: int) -> Iterator[Step]:
     """The mean scaled similarity of a face to those it joins must reach `least`, and be `lead` above that to any other cluster
-    of two or more that shares a cell with it; both cosines."""
-    yield from (SendLone(cells), CompareLone(), Apply(least, lead), Admit(), Settle())
+    of two or more that shares a cell with it; both cosines. `first`: of the blocks whose faces may join."""
+    yield from (SendLone(cells, first), CompareLone(), Apply(least, lead), Admit(), Settle())
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,14 @@ class SendLone:
     """Faces alone of whom nothing is said, and clusters of several, to the regions of their cells."""
 
     cells: Callable[[], Cells]
+    first: int
 
     def __call__(self, home: Home) -> None:
         clusters, sums, marks = home.keeps("clusters"), home.keeps("sums")["sum"], home.keeps("marks")
         said = (clusters["person"] >= 0) | np.isin(clusters["id"], marks["id"][marks["mark"] < 0])
-        cells, alone = self.cells(), clusters["size"] == 1
-        lone, several = take(clusters, alone & ~said), take(clusters, ~alone)
+        cells, faces, alone = self.cells(), home.keeps("faces"), clusters["size"] == 1
+        new = np.isin(clusters["id"], faces["id"][faces["face"] >> ROW_BITS >= self.first])
+        lone, several = take(clusters, alone & new & ~said), take(clusters, ~alone)
         for name, some, middle in (("lone", lone, vectors_of(home, lone["id"])),
                                    ("several", several, means_of(sums, several["size"]))):
             for rows, place in to_regions(cells, cells_of(home, cells, some["id"], middle)):

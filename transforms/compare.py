@@ -33,7 +33,7 @@ from transforms.survey import Table, table_part
 
 GROWTH = 1.1
 """Times the bytes of faces that a table of cells was made of, up to which it serves more: a choice. Cells grow as much."""
-VERSION = 7
+VERSION = 8
 """Raised when the same faces and bounds give other edges."""
 Batch = tuple[str, int]
 """A part, and the number of one of its batches."""
@@ -175,6 +175,8 @@ class Compared:
     """What is compared, and how: see `Parts.commit`."""
     size: int
     """Bytes of the parts of faces."""
+    table: str
+    """The state in which the table of cells was made; from there on it stays, and so do blocks."""
     earlier: Earlier | None = None
     """Blocks that are compared among each other already, by the same table."""
 
@@ -190,16 +192,18 @@ class Compared:
         except NotReady:
             before, record = {}, {}
         if before == made_from:
-            return Compared(record["state"], blocks(workdir, record["blocks"]), made_from, size)
+            return Compared(record["state"], blocks(workdir, record["blocks"]), made_from, size, record["table"])
         if (before.get("how") == made_from["how"] and there.issuperset(itertools.chain(*record["blocks"]))
                 and size <= GROWTH * record["surveyed"] and _all_there(workdir, record)):
             earlier = Earlier(record["state"], len(record["blocks"]), record["surveyed"])
-            return Compared(digests.of(made_from, record["state"]), blocks(workdir, record["blocks"]), made_from, size, earlier)
-        return Compared(digests.of(made_from), blocks(workdir), made_from, size)
+            state = digests.of(made_from, record["state"])
+            return Compared(state, blocks(workdir, record["blocks"]), made_from, size, record["table"], earlier)
+        state = digests.of(made_from)
+        return Compared(state, blocks(workdir), made_from, size, state)
 
     def record(self) -> dict[str, Any]:
         """What `of` finds in the ledger of grid."""
-        return {"state": self.state, "blocks": [block.parts for block in self.blocks],
+        return {"state": self.state, "table": self.table, "blocks": [block.parts for block in self.blocks],
                 "surveyed": self.earlier.surveyed if self.earlier else self.size}
 
     def parts(self) -> list[str]:

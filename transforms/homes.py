@@ -71,7 +71,9 @@ def run_here(steps: Iterable[Step], kinds: Mapping[str, Kind], letters: Mapping[
 
 FOLDER = "homes"
 """Of a work directory, while steps are taken: parts of what homes keep and send."""
-KEPT, CAME, SENT, SPENT, PRESENT = "kept", "came", "sent", "spent", "present"
+KEPT, CAME, SENT, SPENT, PRESENT, LASTING = "kept", "came", "sent", "spent", "present", "lasting"
+CLUSTERS = "clusters"
+"""Folder of a work directory: parts of what homes kept when an earlier run ended."""
 
 
 class Mail(NamedTuple):
@@ -79,12 +81,17 @@ class Mail(NamedTuple):
 
     what: str
     """`KEPT` or `CAME`; `SENT`, a part that others read now; `SPENT`, one that nobody reads any more; `PRESENT`, none: a home
-    takes its first step though nothing came."""
+    takes its first step though nothing came; `LASTING`, what an earlier run kept, which stays until this one has ended."""
     name: str
     """Of a table."""
     part: str
     batch: int
     """Number of the batch that is for this home."""
+
+
+def folder_of(workdir: str, mail: Mail) -> Parts:
+    """Where the part is that a mail tells of."""
+    return Parts(workdir, CLUSTERS if mail.what == LASTING else FOLDER)
 
 
 class _Shelf(MutableMapping[str, Rows]):
@@ -143,11 +150,11 @@ class TakeStep(beam.DoFn):
         parts, stem, of = Parts(self.workdir, FOLDER), digests.of(self.stem, number), dict[str, list[Mail]]()
         for mail in sorted(mails):
             of.setdefault(mail.what, []).append(mail)
-        kept, came = {mail.name: mail for mail in of.get(KEPT, [])}, dict[str, list[Mail]]()
+        kept, came = {mail.name: mail for what in (LASTING, KEPT) for mail in of.get(what, [])}, dict[str, list[Mail]]()
         for mail in of.get(CAME, []):
             came.setdefault(mail.name, []).append(mail)
-        letters = {name: self._read(parts, some) for name, some in came.items()}
-        shelf = _Shelf(kept, lambda name: self._read(parts, [kept[name]]))
+        letters = {name: self._read(some) for name, some in came.items()}
+        shelf = _Shelf(kept, lambda name: self._read([kept[name]]))
         home = Home(self.homes, self.kinds, shelf, letters)
         self.step(home)
         for mail in of.get(SPENT, []):
@@ -157,7 +164,7 @@ class TakeStep(beam.DoFn):
         for name, mail in kept.items():
             if name in shelf and name not in shelf.changed:
                 yield number, mail
-            else:
+            elif mail.what == KEPT:
                 yield number, mail._replace(what=SPENT)
         for name in sorted(shelf.changed & shelf.names):
             if len(table := to_table(shelf[name])):
@@ -172,8 +179,9 @@ class TakeStep(beam.DoFn):
             yield number, mail
         progress.advance("link")
 
-    def _read(self, parts: Parts, mails: list[Mail]) -> Rows:
-        return together([from_table(parts.read_batches(mail.part, [mail.batch]), self.kinds[mail.name]) for mail in mails])
+    def _read(self, mails: list[Mail]) -> Rows:
+        return together([from_table(folder_of(self.workdir, mail).read_batches(mail.part, [mail.batch]), self.kinds[mail.name])
+                         for mail in mails])
 
 
 @dataclass

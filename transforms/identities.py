@@ -26,6 +26,7 @@ from transforms.compare import Batch, read_batches
 from transforms.distinct import by_part
 from transforms.homes import FOLDER, KEPT, Home, Mail, TakeSteps, post
 from transforms.in_child import InChild
+from transforms.lasting import Lasting
 from transforms.naming import DESCRIBED, JOINED, NAMED, PARTED
 from transforms.parts import NotReady, Parts
 from transforms.rows import Kind, Rows, empty, from_table, once, to_table
@@ -151,6 +152,8 @@ class Naming:
     homes: int
     kinds: dict[str, Kind]
     """Of all tables that homes keep."""
+    lasting: Lasting | None
+    """Where they go on from next time, if they may."""
 
     @property
     def state(self) -> str:
@@ -214,7 +217,7 @@ class LeaveHome(beam.DoFn):
         self.names = names
 
     def process(self, element: tuple[int, Iterable[Mail]]) -> Iterator[Any]:
-        number, mails = element
+        number, mails = element[0], list(element[1])
         kept = {mail.name: mail for mail in mails if mail.what == KEPT}
         folder = Parts(self.names.workdir, FOLDER)
 
@@ -231,6 +234,8 @@ class LeaveHome(beam.DoFn):
         folder.write_batches(part, [named.filter(pa.array(block == one)) for one in blocks])
         for batch, one in enumerate(blocks.tolist()):
             yield one, (part, batch)
+        if self.names.lasting:
+            self.names.lasting.keep(self.names.workdir, number, mails)
         progress.advance("link")
 
 

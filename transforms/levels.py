@@ -3,7 +3,8 @@
 A level is a span of mean similarity. What is ready to merge above its lower end falls into small groups, each the
 neighbourhood of the least id around; every group comes together in one home and is linked there by `transforms.stars`:
 
-    propose: the least id among a cluster and whom it may merge with -> gather: bodies, to the home of their group
+    begin: newcomers are clusters; those that stand from an earlier run answer them
+    -> propose: the least id among a cluster and whom it may merge with -> gather: bodies, to the home of their group
     -> merge -> settle: clusters are gone, or have grown -> answer: neighbours look at those again -> propose, a level down
 
 What waits, because a group ended before it, is ready at the next level too. On 100 thousand generated faces, seed 3, F is
@@ -20,7 +21,18 @@ import scipy.sparse
 from transforms.cells import Cells, by_cell, compare_cell
 from transforms.homes import Home, Step
 from transforms.regions import means_of, to_regions
-from transforms.rows import Kind, Rows, distinct, empty, once, replaced, rows_of, take, together
+from transforms.rows import (
+    Kind,
+    Rows,
+    added,
+    distinct,
+    empty,
+    once,
+    replaced,
+    rows_of,
+    take,
+    together,
+)
 from transforms.similarity import MOST, UNIT, BestEdges
 from transforms.sorting import order_by, unique
 from transforms.stars import Clusters, Merging, Pairs
@@ -73,11 +85,14 @@ def kinds(dimensions: int, spill: int) -> dict[str, Kind]:
     }
 
 
-def steps(least: float, whole: float | None, cells: Callable[[], Cells], known: bool) -> Iterator[Step]:
+def steps(least: float, whole: float | None, cells: Callable[[], Cells], known: bool, lasting: bool = False) -> Iterator[Step]:
     """What makes people of faces. `least`: the mean scaled similarity of a merge, a cosine. `whole`: clusters whose mean scaled
     similarity reaches it are compared too, inside of `cells`, though no edge connects them: a burst of more pictures than a
-    face keeps edges fills the edges of all its faces. `known`: whether some persons are."""
+    face keeps edges fills the edges of all its faces. `known`: whether some persons are. `lasting`: whether homes
+    keep clusters of an earlier run (`LASTING`), and the newcomers' links to faces of these come as "inherited"."""
     yield Begin()
+    if lasting:
+        yield from (PassOn(), Answer())
     if known:
         yield from join_known()
     yield from _down(1.0, least)
@@ -128,19 +143,31 @@ def marks_of_camps(ids: np.ndarray, camps: np.ndarray) -> Rows:
 
 
 class Begin:
-    """Every face is a cluster."""
+    """Every face that comes is a cluster, beside those that there are, and asks whom of these it is like."""
 
     def __call__(self, home: Home) -> None:
-        faces = home.came("newcomers")
-        faces = take(faces, np.argsort(faces["id"]))
-        ids = faces["id"]
-        home.kept["clusters"] = {"id": ids, "size": np.ones_like(ids), "half": faces["half"], "person": faces["person"]}
-        home.kept["members"] = {"id": ids, "face": ids}
-        home.kept["faces"] = {"id": ids, "face": faces["face"], "sure": faces["sure"]}
-        home.kept["vectors"], home.kept["cells"] = {"vector": faces["vector"]}, {"cells": faces["cells"]}
+        new = home.came("newcomers")
+        ids = new["id"]
+        order = np.argsort(np.concatenate([home.keeps("faces")["id"], ids]))
+        for name, columns in (("faces", ("id", "face", "sure")), ("vectors", ("vector",)), ("cells", ("cells",))):
+            home.kept[name] = take(together([home.keeps(name), {column: new[column] for column in columns}]), order)
+        alone = {"id": ids, "size": np.ones_like(ids), "half": new["half"], "person": new["person"]}
+        home.kept["clusters"] = added(home.keeps("clusters"), alone)
+        home.kept["members"] = added(home.keeps("members"), {"id": ids, "face": ids})
+        home.kept["marks"] = added(home.keeps("marks"), distinct(home.came("marks"), "id", "mark"))
+        home.kept["links"] = added(home.keeps("links"), distinct(home.came("replies"), "id", "other"))
         home.kept["merges"] = distinct(home.came("merges"), "id", "merge")
-        home.kept["marks"] = distinct(home.came("marks"), "id", "mark")
-        home.kept["links"] = distinct(home.came("replies"), "id", "other")
+        _ask(home, home.came("inherited"))
+
+
+class PassOn:
+    """What newcomers ask a face of an earlier run goes on to its cluster."""
+
+    def __call__(self, home: Home) -> None:
+        asks, results = home.came("asks"), home.keeps("results")
+        other = results["head"][np.searchsorted(results["id"], asks["other"])]
+        home.kept.pop("results", None)
+        _send_asks(home, {**asks, "other": other}, other, *_records(home))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Takes blocks whose faces were compared (`transforms.compare`) · Gives names of 
     -> `transforms.identities`"""
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,18 +22,21 @@ from transforms import digests, levels, naming, progress
 from transforms.blocks import ROW_BITS, Block, from_binary
 from transforms.cells import Cells
 from transforms.compare import Compared
-from transforms.homes import FOLDER, PRESENT, Home, Mail, Step, TakeSteps, post
-from transforms.identities import IdentityParts, NamePeople, Naming
+from transforms.homes import CLUSTERS, FOLDER, PRESENT, Home, Mail, Step, TakeSteps, post
+from transforms.identities import VERSION, IdentityParts, NamePeople, Naming
 from transforms.in_child import InChild
 from transforms.known import (
     CAMP,
     EXCLUDED,
     MERGE,
     PERSON,
+    anything_said,
+    merges_said,
     read_known,
     said_of,
     tell_ignored,
 )
+from transforms.lasting import Lasting
 from transforms.linkage import all_kinds, all_steps
 from transforms.mates import exclusive_images
 from transforms.parts import Parts
@@ -74,16 +78,37 @@ class Linking:
     merges: bool
     """Whether people are to be made one."""
     homes: int
+    before: Lasting | None
+    """What linking goes on from."""
+
+    @staticmethod
+    def of(workdir: str, compared: Compared, bounds: Bounds, parts: IdentityParts, identities: str | None,
+           homes: int) -> Linking:
+        """Goes on from an earlier run, in its homes, where nothing is said of any face."""
+        known = anything_said(workdir, identities)
+        before = None if known else Lasting.of(workdir, compared, how(bounds))
+        return Linking(workdir, compared, bounds, parts, identities, known, merges_said(workdir),
+                       before.homes if before else homes, before)
 
     @property
     def state(self) -> str:
         """Names what passes."""
         return digests.of(self.parts.state, "links")
 
+    @property
+    def after(self) -> Lasting | None:
+        """What the next run goes on from."""
+        return None if self.known else Lasting(digests.of(self.state, CLUSTERS), self.homes, len(self.compared.blocks))
+
+    @property
+    def first(self) -> int:
+        """Number of the first block whose faces were not linked before."""
+        return self.before.blocks if self.before else 0
+
     @cached_property
     def steps(self) -> list[Step]:
         table = TableOf(self.workdir, self.compared.state)
-        return list(all_steps(self.bounds, table.cells, table.space, self.known, self.merges))
+        return list(all_steps(self.bounds, table.cells, table.space, self.known, self.merges, self.first))
 
     @cached_property
     def kinds(self) -> dict[str, Kind]:
@@ -91,7 +116,19 @@ class Linking:
 
     @property
     def naming(self) -> Naming:
-        return Naming(self.workdir, self.compared.state, self.parts, self.homes, self.kinds)
+        return Naming(self.workdir, self.compared.state, self.parts, self.homes, self.kinds, self.after)
+
+    def commit(self) -> None:
+        """The next run may go on from here, when people have names."""
+        if self.after:
+            self.after.commit(self.workdir, self.compared, how(self.bounds))
+        else:
+            Parts(self.workdir, CLUSTERS).discard()
+
+
+def how(bounds: Bounds) -> str:
+    """Of what clusters depend on beside faces."""
+    return digests.of(dataclasses.astuple(bounds), VERSION)
 
 
 class SayWho(beam.DoFn):
@@ -163,6 +200,10 @@ class LayOut(beam.DoFn):
         image, mate = images[row[inside]], images[other[inside] & (1 << ROW_BITS) - 1]
         apart[inside] |= (image == mate) & (image >= 0)
         good = ~np.isin(ids[row], excluded) & ~np.isin(other_ids, excluded)
+        early = other >> ROW_BITS < linking.first
+        asks = {"id": ids[row][good & early], "other": other_ids[good & early], "former": ids[row][good & early]}
+        home.send("inherited", asks["id"], asks)
+        good &= ~early
         link = {"average": edges["similarity"].to_numpy()[good].astype(np.float64), "forbidden": apart[good]}
         for ends, others in ((ids[row][good], other_ids[good]), (other_ids[good], ids[row][good])):
             home.send("replies", ends, {"id": ends, "other": others, **link})
@@ -193,7 +234,9 @@ class LinkFaces(beam.PTransform):
                 | "Work directory" >> beam.Create([linking.workdir])
                 | "Say who" >> beam.ParDo(SayWho(linking)))
         everyone = [(home, Mail(PRESENT, "", "", 0)) for home in range(linking.homes)]
-        faces = blocks | "Lay out" >> beam.ParDo(InChild(LayOut(linking)), beam.pvalue.AsSingleton(said))
+        everyone += linking.before.mails(linking.workdir) if linking.before else []
+        newcomers = blocks | "Newcomers" >> beam.Filter(lambda block, first: block.number >= first, linking.first)
+        faces = newcomers | "Lay out" >> beam.ParDo(InChild(LayOut(linking)), beam.pvalue.AsSingleton(said))
         kept = ((faces, blocks.pipeline | "Everyone" >> beam.Create(everyone))
                 | "To all homes" >> beam.Flatten()
                 | "Link" >> TakeSteps(linking.workdir, linking.state, linking.steps, linking.homes, linking.kinds))

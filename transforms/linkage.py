@@ -116,12 +116,13 @@ def cluster_faces(graph: Graph, bounds: Bounds, persons: np.ndarray, camps: scip
     return run_here(steps, all_kinds(graph.cells), letters(graph, one, camps, sure, merged))
 
 
-def all_steps(bounds: Bounds, cells: Callable[[], Cells], space: Callable[[], Space], known: bool,
-              merges: bool) -> Iterator[Step]:
+def all_steps(bounds: Bounds, cells: Callable[[], Cells], space: Callable[[], Space], known: bool, merges: bool,
+              first: int = 0) -> Iterator[Step]:
     """From faces and edges to people. `known`: whether it is known of some faces whose they are; `merges`: whether some people
-    are to be made one."""
-    yield from levels.steps(bounds.join, bounds.join + HALF_WAY * (bounds.normalized_edge - bounds.join), cells, known)
-    yield from adoption.steps(cells, bounds.adopt, bounds.join)
+    are to be made one; `first`: of the blocks that were not linked in an earlier run, whose clusters homes keep."""
+    whole = bounds.join + HALF_WAY * (bounds.normalized_edge - bounds.join)
+    yield from levels.steps(bounds.join, whole, cells, known, first > 0)
+    yield from adoption.steps(cells, bounds.adopt, bounds.join, first)
     yield from people.steps(cells, space, bounds.outlier, merges)
 
 

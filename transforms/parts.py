@@ -134,7 +134,7 @@ class Parts:
         """Names of the parts that are there, in the ledger or not. One listing."""
         fs, path = filesystem(self.url)
         try:
-            return {posixpath.basename(found) for found in fs.ls(path, detail=False) if found.endswith(".parquet")}
+            return {posixpath.basename(found) for found in fs.ls(path, detail=False) if found.endswith((".parquet", ".arrow"))}
         except FileNotFoundError:
             return set()
 
@@ -283,8 +283,8 @@ def state_of(*sources: Parts) -> dict[str, str]:
     return {source.name: source.digest() for source in sources}
 
 
-MADE_BY = {"images": "extract", "faces": "extract", "crops": "extract", "rejects": "extract", "identities": "cluster",
-           "people": "cluster", "grid": "cluster", "cells": "cluster", "crowding": "cluster", "edges": "cluster",
-           "synthetic": "synthesize",
+MADE_BY = {"images": "extract", "faces": "extract", "crops": "extract", "rejects": "extract",
+           "identities": "cluster", "people": "cluster", "grid": "cluster", "cells": "cluster", "crowding": "cluster",
+           "edges": "cluster", "clusters": "cluster", "synthetic": "synthesize",
            "drafts": "pair", "splits": "pair", "samples": "pair", "shards": "write"}
 """Folder -> the command that makes it."""

@@ -45,7 +45,12 @@ def replaced(table: Rows, rows: np.ndarray, new: Rows) -> Rows:
     """A table by ascending id without some rows, with new ones."""
     stay = np.ones(len(table["id"]), bool)
     stay[rows] = False
-    both = together([take(table, stay), new])
+    return added(take(table, stay), new)
+
+
+def added(table: Rows, new: Rows) -> Rows:
+    """A table by ascending id, with new rows."""
+    both = together([table, new])
     return take(both, order_by(both["id"]))
 
 

@@ -118,34 +118,36 @@ class SurveyBlock(beam.DoFn):
         _, found = element
         block: Block = found["blocks"][0]
         copies = {copy for copies in found["copies"] for copy in copies}
-        faces, tables = Parts(self.workdir, "faces"), []
-        for number, part in enumerate(block.parts):
-            table = faces.read(part, ["face_id", "image_key", "embedding"])
-            if copies:
-                keys = table["image_key"].to_pylist()
-                table = table.filter(pa.array([(number, key) not in copies for key in keys], pa.bool_()))
-            tables.append(pa.table({"face_id": table["face_id"], "image_key": table["image_key"],
-                                    "part": pa.array([number] * len(table), pa.int32()),
-                                    "vector": as_column(on_grid(vectors(table["embedding"])).astype(np.int16))}))
-        rows = pa.concat_tables(tables)
+        before, grid_parts = self.earlier.name(block) if self.earlier else None, Parts(self.workdir, "grid")
+        rows = grid_parts.read(before) if before else None
+        moved = rows is not None and not self._distinct(block, copies, [])["face_id"].equals(rows["face_id"])
+        if rows is None or moved:
+            rows = self._distinct(block, copies, ["embedding"])
+            rows = rows.append_column("vector", as_column(on_grid(vectors(rows["embedding"])).astype(np.int16)))
+            rows = rows.drop_columns("embedding").append_column("id", pa.array(digests.numbers(rows["face_id"].to_pylist())))
         if len(rows) >= 1 << ROW_BITS:
             raise ValueError(f"{block.parts[0]} and {len(block.parts) - 1} more hold {len(rows)} faces")
-        ids, keys = digests.numbers(rows["face_id"].to_pylist()), rows["image_key"].to_numpy(zero_copy_only=False).astype(str)
-        rows, grid = rows.append_column("id", pa.array(ids)), from_binary(rows["vector"])
-        Parts(self.workdir, "grid").write(block.name(self.state), rows)
+        ids, keys = rows["id"].to_numpy(), rows["image_key"].to_numpy(zero_copy_only=False).astype(str)
+        grid = from_binary(rows["vector"])
+        grid_parts.write(block.name(self.state), rows)
         sample = np.flatnonzero(are_drawn(ids, self.spill, self.faces))
         Parts(self.workdir, "sample").write(block.name(self.state), pa.table(
             {"id": ids[sample], "vector": as_column(grid[sample])}))
         drawn = np.argsort(ids)[:COHORT]
         yield Survey(Mean.of(grid, exclusive_images(np.unique(keys, return_inverse=True)[1], np.zeros(len(keys), bool))),
-                     ids[drawn], keys[drawn], self._moved(block, ids))
+                     ids[drawn], keys[drawn], moved)
         progress.advance("compare")
 
-    def _moved(self, block: Block, ids: np.ndarray) -> bool:
-        before = self.earlier.name(block) if self.earlier else None
-        if not before:
-            return False
-        return not np.array_equal(Parts(self.workdir, "grid").read(before, ["id"])["id"].to_numpy(), ids)
+    def _distinct(self, block: Block, copies: set[tuple[int, str]], columns: list[str]) -> pa.Table:
+        """The rows of a block's faces that count, with the place of their part in it."""
+        tables = []
+        for number, part in enumerate(block.parts):
+            table = Parts(self.workdir, "faces").read(part, ["face_id", "image_key", *columns])
+            if copies:
+                keys = table["image_key"].to_pylist()
+                table = table.filter(pa.array([(number, key) not in copies for key in keys], pa.bool_()))
+            tables.append(table.append_column("part", pa.array([number] * len(table), pa.int32())))
+        return pa.concat_tables(tables)
 
 
 @dataclass(frozen=True)
