@@ -1,20 +1,23 @@
 """What a few more photos cost, and whom they rename.
 
-    python -m benchmarks.more_photos [--set 100000x512] [--seed 3] [--share 0.01] [--keep FOLDER]
+    python -m benchmarks.more_photos [--set 100000x512] [--seed 3] [--share 0.01] [--times 1] [--keep FOLDER]
 
-Runs `cluster` on a generated set (`benchmarks.identities`) without a share of its images, and again with all of them. The plain
-baseline is the first run. Whose faces all stay together, with nobody else's, must keep the name."""
+Runs `cluster` on a generated set (`benchmarks.identities`) without a share of its images, and again when they have come; that
+so many times. The plain baseline is a run from the start over all images, in time and in BCubed F. Whose faces all stay
+together, with nobody else's, must keep the name."""
 from __future__ import annotations
 
 import argparse
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from benchmarks import processes
-from benchmarks.identities import MADE, FaceSet, make, place
+from benchmarks.identities import MADE, FaceSet, labels_of, make, place, scores
 from transforms.extract import FOLDERS
 from transforms.parts import LEDGER, PHOTOS, Parts, join, put
 
@@ -39,23 +42,30 @@ def renamed(before: dict[str, set[str]], after: dict[str, set[str]]) -> tuple[in
     return len(kept), sum(name != now for name, now in kept)
 
 
-def split(workdir: str, share: float) -> tuple[list[str], list[str]]:
-    """Cut the first part in two, of which the second holds a share of all images; gives the names of all parts and those of all
-    but that one. Raises ValueError where the part is too small."""
+def split(workdir: str, share: float, times: int) -> list[list[str]]:
+    """Cut parts, so that a share of all images can come later, so many times; gives the names of the parts that are there from
+    the start, and of those that come each time. Raises ValueError where that is no image, or are all."""
     images = Parts(workdir, "images")
-    first, *others = images.parts()
-    count = int(share * sum(map(images.rows, [first, *others])))
-    keys = images.read(first, ["image_key"])["image_key"]
-    if not 0 < count < len(keys):
-        raise ValueError(f"{count} of {len(keys)} images of a part cannot come later")
-    later = keys.slice(len(keys) - count).combine_chunks()
-    for folder in FOLDERS:
-        there = Parts(workdir, folder)
-        rows = there.read(first)
-        late = pc.is_in(rows["image_key"], later) if len(rows) else pa.array([], pa.bool_())
-        there.write(f"early-{first}", rows.filter(pc.invert(late)))
-        there.write(f"late-{first}", rows.filter(late))
-    return [f"early-{first}", *others, f"late-{first}"], [f"early-{first}", *others]
+    sizes = [images.rows(part) for part in images.parts()]
+    count = int(share * sum(sizes))
+    if not 0 < count * times < sum(sizes):
+        raise ValueError(f"{times} times {count} of {sum(sizes)} images cannot come later")
+    found: list[list[str]] = [[] for _ in range(times + 1)]
+    for part, start in zip(images.parts(), np.cumsum([0, *sizes]).tolist(), strict=False):
+        keys = images.read(part, ["image_key"])["image_key"]
+        time = np.minimum((start + np.arange(len(keys))) // count, times)  # the last of all is there from the start
+        if time[0] == times:
+            found[0].append(part)
+            continue
+        for one in np.unique(time).tolist():
+            its = keys.filter(pa.array(time == one)).combine_chunks()
+            name = f"{one:02}-{part}"
+            for folder in FOLDERS:
+                rows = Parts(workdir, folder).read(part)
+                chosen = pc.is_in(rows["image_key"], its) if len(rows) else pa.array([], pa.bool_())
+                Parts(workdir, folder).write(name, rows.filter(chosen))
+            found[(one + 1) % (times + 1)].append(name)
+    return found
 
 
 def _list(there: Parts, names: list[str]) -> None:
@@ -69,24 +79,40 @@ def main() -> None:
                         help="default: 100000x512")
     parser.add_argument("--seed", type=int, default=3, help="default: 3")
     parser.add_argument("--share", type=float, default=0.01, help="of the images, that come later; default: 0.01")
+    parser.add_argument("--times", type=int, default=1, help="that so many come; default: 1")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="of generated sets, to be used again; default: none")
     values = parser.parse_args()
     with place(values.keep, f"{values.set}-{values.seed}-more") as folder:
         workdir = str(folder)
         make(values.set, values.seed, folder)
-        for made in MADE:
-            Parts(workdir, made).discard()
-        everything, early = split(workdir, values.share)
-        seconds, found = [], []
-        for parts in (early, everything):
+        truth = pq.read_table(folder / "truth.parquet").sort_by("face_id")
+        listed, before = list[str](), dict[str, set[str]]()
+
+        def run(parts: list[str]) -> tuple[float, dict[str, set[str]]]:
             for name in FOLDERS:
                 _list(Parts(workdir, name), parts)
-            seconds.append(processes.python("-m", "pipeline", "cluster", "--workdir", workdir).seconds)
-            found.append(people(workdir))
-    same, others = renamed(*found)
-    print(f"{values.set}, seed {values.seed}: {seconds[1]:.0f} s for {values.share:.0%} more after {seconds[0]:.0f} s: "
-          f"{seconds[1] / seconds[0]:.2f}; of {len(found[0])} identities {same} stayed whole and alone, {others} of these are "
-          "renamed")
+            return processes.python("-m", "pipeline", "cluster", "--workdir", workdir).seconds, people(workdir)
+
+        def anew() -> None:
+            for made in MADE:
+                Parts(workdir, made).discard()
+
+        anew()
+        seconds = []
+        for time, parts in enumerate(split(workdir, values.share, values.times)):
+            listed += parts
+            took, now = run(listed)
+            if time:
+                seconds.append(took)
+                same, others = renamed(before, now)
+                print(f"{values.set}, seed {values.seed}: {took:.0f} s for {values.share:.0%} more; of {len(before)} "
+                      f"identities {same} stayed whole and alone, {others} of these are renamed", flush=True)
+            before = now
+        gone_on = scores(labels_of(workdir, truth["face_id"]), truth)["F"]
+        anew()
+        whole, _ = run(listed)
+        print(f"a run from the start: {whole:.0f} s, F {scores(labels_of(workdir, truth['face_id']), truth)['F']:.4f} for "
+              f"{gone_on:.4f}; {np.mean(seconds) / whole:.2f} of its time for {values.share:.0%} more")
 
 
 if __name__ == "__main__":
