@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks import processes
-from benchmarks.identities import MADE, FaceSet, labels_of, make, place, scores
+from benchmarks.identities import GIB, MADE, FaceSet, labels_of, make, place, scores
 from transforms.extract import FOLDERS
 from transforms.parts import LEDGER, PHOTOS, Parts, join, put
 
@@ -88,31 +88,34 @@ def main() -> None:
         truth = pq.read_table(folder / "truth.parquet").sort_by("face_id")
         listed, before = list[str](), dict[str, set[str]]()
 
-        def run(parts: list[str]) -> tuple[float, dict[str, set[str]]]:
+        def run(parts: list[str]) -> processes.Usage:
             for name in FOLDERS:
                 _list(Parts(workdir, name), parts)
-            return processes.python("-m", "pipeline", "cluster", "--workdir", workdir).seconds, people(workdir)
+            return processes.python("-m", "pipeline", "cluster", "--workdir", workdir)
 
         def anew() -> None:
             for made in MADE:
                 Parts(workdir, made).discard()
 
         anew()
-        seconds = []
+        seconds, peak = [], 0
         for time, parts in enumerate(split(workdir, values.share, values.times)):
             listed += parts
-            took, now = run(listed)
+            used = run(listed)
+            now = people(workdir)
             if time:
-                seconds.append(took)
+                seconds.append(used.seconds)
+                peak = max(peak, *used.peaks)
                 same, others = renamed(before, now)
-                print(f"{values.set}, seed {values.seed}: {took:.0f} s for {values.share:.0%} more; of {len(before)} "
+                print(f"{values.set}, seed {values.seed}: {used.seconds:.0f} s for {values.share:.0%} more; of {len(before)} "
                       f"identities {same} stayed whole and alone, {others} of these are renamed", flush=True)
             before = now
         gone_on = scores(labels_of(workdir, truth["face_id"]), truth)["F"]
         anew()
-        whole, _ = run(listed)
-        print(f"a run from the start: {whole:.0f} s, F {scores(labels_of(workdir, truth['face_id']), truth)['F']:.4f} for "
-              f"{gone_on:.4f}; {np.mean(seconds) / whole:.2f} of its time for {values.share:.0%} more")
+        whole = run(listed)
+        print(f"a run from the start: {whole.seconds:.0f} s, F {scores(labels_of(workdir, truth['face_id']), truth)['F']:.4f}, "
+              f"{max(whole.peaks) / GIB:.2f} GiB; {values.share:.0%} more: {np.mean(seconds) / whole.seconds:.2f} of its time, "
+              f"F {gone_on:.4f}, {peak / GIB:.2f} GiB")
 
 
 if __name__ == "__main__":
