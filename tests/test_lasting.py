@@ -144,9 +144,9 @@ def test_a_few_more_photos_are_linked_to_the_people_there_are(workdir):
     assert groups(now) == groups(anew) and len(groups(now)) == 42
     assert all(now[face][0] == name for face, name in before.items())
     assert all(now[face][1] == pytest.approx(anew[face][1], abs=1e-3) for face in anew)
-    told = [Parts(its, "people").read_all().sort_by("identity").select(["faces", "spread"]).to_pydict() for its in (some, workdir)]
-    assert sorted(told[0]["faces"]) == sorted(told[1]["faces"])
-    assert sorted(told[0]["spread"]) == pytest.approx(sorted(told[1]["spread"]), abs=1e-3)
+    ours, theirs = (Parts(its, "people").read_all(["faces", "spread"]).to_pydict() for its in (some, workdir))
+    assert sorted(ours["faces"]) == sorted(theirs["faces"])
+    assert sorted(ours["spread"]) == pytest.approx(sorted(theirs["spread"]), abs=1e-3)
 
 
 def test_child_processes_go_on_alike_to_the_byte(workdir, tmp_path):

@@ -56,14 +56,27 @@ def join(url: str, *names: str) -> str:
     return posixpath.join(url.rstrip("/") or "/", *names)
 
 
-def put(url: str, data: bytes | pa.Buffer) -> None:
+def put(url: str, data: bytes) -> None:
     """Write one whole file: in one call, on local disks under a temporary name first."""
     fs, path = filesystem(url)
     if not is_local(fs):
-        fs.pipe_file(path, data if isinstance(data, bytes) else data.to_pybytes())
+        fs.pipe_file(path, data)
         return
     with _appearing_whole(path) as waiting, open(waiting, "wb") as file:
         file.write(data)
+
+
+@contextlib.contextmanager
+def _sink(url: str) -> Iterator[pa.NativeFile]:
+    """To write one whole file into, which is there when the block has ended: on local disks it is not held in memory first."""
+    fs, path = filesystem(url)
+    if is_local(fs):
+        with _appearing_whole(path) as waiting, pa.OSFile(waiting, "wb") as file:
+            yield file
+    else:
+        sink = pa.BufferOutputStream()
+        yield sink
+        fs.pipe_file(path, sink.getvalue().to_pybytes())
 
 
 def put_file(url: str, local: str) -> None:
@@ -147,12 +160,11 @@ class Parts:
     def write_batches(self, part: str, tables: Sequence[pa.Table]) -> None:
         """Put one part, as an Arrow file with a batch for each table of at least one row: for a while, and for readers of
         single batches."""
-        sink = pa.BufferOutputStream()
-        if tables:
-            with pa.ipc.new_file(sink, tables[0].schema) as writer:
-                for table in tables:
-                    writer.write_batch(table.combine_chunks().to_batches()[0])
-        put(self.part_url(part), sink.getvalue())
+        with _sink(self.part_url(part)) as sink:
+            if tables:
+                with pa.ipc.new_file(sink, tables[0].schema) as writer:
+                    for table in tables:
+                        writer.write_batch(table.combine_chunks().to_batches()[0])
 
     def read_batches(self, part: str, numbers: Sequence[int]) -> pa.Table:
         """Some batches of a part; on a local disk they are mapped and not read."""
