@@ -131,3 +131,11 @@ def test_batches_are_read_alone_and_stay_when_the_part_is_gone(tmp_path, where):
     read = parts.read_batches("a.arrow", [2, 0])
     parts.discard()
     assert read == pa.concat_tables([tables[2], tables[0]])
+
+
+@pytest.mark.parametrize("where", ["local", "memory"])
+def test_batches_that_fail_leave_nothing(tmp_path, where):
+    parts = Parts(str(tmp_path) if where == "local" else "memory://fail", "homes")
+    with pytest.raises(pa.ArrowInvalid):
+        parts.write_batches("a.arrow", [pa.table({"number": [1]}), pa.table({"text": ["a"]})])
+    assert parts.existing() == set() and (where == "memory" or not any((tmp_path / "homes").iterdir()))

@@ -1,6 +1,7 @@
 """The work directory: folders of Parquet parts, and the ledger that says which of them are valid.
 
-A part is built in memory and put in one call, so that a half-written one is never seen (design, point 9)."""
+A part is put in one call, on local disks under another name first, so that a half-written one is never seen (design,
+point 9)."""
 from __future__ import annotations
 
 import contextlib
