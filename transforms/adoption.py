@@ -38,7 +38,7 @@ def kinds(dimensions: int, spill: int) -> dict[str, Kind]:
     }
 
 
-def steps(cells: Callable[[], Cells], least: float, lead: float, first: int) -> Iterator[Step]:
+def steps(cells: Callable[[], Cells], least: float, lead: float, first: int = 0) -> Iterator[Step]:
     """The mean scaled similarity of a face to those it joins must reach `least`, and be `lead` above that to any other cluster
     of two or more that shares a cell with it; both cosines. `first`: of the blocks whose faces may join."""
     yield from (SendLone(cells, first), CompareLone(), Apply(least, lead), Admit(), Settle())
