@@ -34,7 +34,7 @@ from transforms.survey import Table, table_part
 GROWTH = 1.1
 """Times the bytes of faces that a table of cells was made of, up to which it serves more: a choice. Cells grow as much."""
 VERSION = 8
-"""Raised when the same faces and bounds give other edges."""
+"""Raised when the same faces and bounds give other edges, or another record of them."""
 Batch = tuple[str, int]
 """A part, and the number of one of its batches."""
 
