@@ -29,11 +29,10 @@ from transforms.linkage import Graph, all_kinds, all_steps, letters
 from transforms.parts import Parts
 from transforms.rows import Rows
 
-NOBODY = np.zeros(0, np.int64)
-
 
 def linked(some: Graph, early: np.ndarray, run=run_here) -> tuple[Mapping[str, Rows], Mapping[str, Rows]]:
     """What is kept when the early faces bool [N] are linked, and when the others have come."""
+
     def steps(first: int):
         return all_steps(BOUNDS, lambda: some.cells, lambda: some.space, False, False, first)
 
@@ -45,8 +44,7 @@ def linked(some: Graph, early: np.ndarray, run=run_here) -> tuple[Mapping[str, R
     before = run(steps(0), kinds, said(some.of_rows(np.flatnonzero(early))))
     late = said(some.of_rows(np.flatnonzero(~early)))
     late["newcomers"]["face"] = late["newcomers"]["face"] | 1 << ROW_BITS
-    asks = [(ours, theirs) for ours, theirs in ((some.edges.first, some.edges.second), (some.edges.second, some.edges.first))]
-    ours, theirs = (np.concatenate(ends) for ends in zip(*asks, strict=True))
+    ours, theirs = np.append(some.edges.first, some.edges.second), np.append(some.edges.second, some.edges.first)
     asking = ~early[ours] & early[theirs]
     ids, others = some.ids[ours[asking]], some.ids[theirs[asking]]
     late["inherited"] = {"id": ids, "other": others, "former": ids}
@@ -198,6 +196,17 @@ def test_photos_that_are_gone_are_forgotten(workdir, tmp_path):
     other = str(shutil.copytree(workdir, tmp_path / "other"))
     shutil.rmtree(Path(other, CLUSTERS))
     assert run(workdir) == run(other)
+
+
+def test_the_same_faces_are_linked_anew(workdir):
+    some, _ = grown(workdir, 2)
+    run(some)
+    assert not goes_on(some)
+    shutil.rmtree(Path(some, "identities"))
+    again = run(some)
+    shutil.rmtree(Path(some, "identities"))
+    shutil.rmtree(Path(some, CLUSTERS))
+    assert run(some) == again
 
 
 def test_few_faces_leave_no_clusters(workdir, monkeypatch):

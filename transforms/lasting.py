@@ -29,7 +29,8 @@ class Lasting:
 
     @staticmethod
     def of(workdir: str, compared: Compared, how: str) -> Lasting | None:
-        """Where linking goes on from, if faces of the first blocks were linked `how` these are to be."""
+        """Where linking goes on from, if faces of the first blocks were linked `how` these are to be, and others have come: the
+        same faces are linked anew, for the same result."""
         clusters = Parts(workdir, CLUSTERS)
         try:
             record = clusters.options()
@@ -37,7 +38,8 @@ class Lasting:
         except NotReady:
             return None
         before, now = record["blocks"], [list(block.parts) for block in compared.blocks]
-        if not whole or (record["how"], record["table"]) != (how, compared.table) or now[:len(before)] != before:
+        more = now[:len(before)] == before != now
+        if not (whole and more and (record["how"], record["table"]) == (how, compared.table)):
             return None
         return Lasting(record["state"], record["homes"], len(before))
 

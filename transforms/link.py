@@ -2,7 +2,8 @@
 
 Takes blocks whose faces were compared (`transforms.compare`) · Gives names of finished parts of identities · Rejects nobody
 
-    what is said beforehand; blocks: faces and edges, to their homes -> steps of `transforms.linkage`
+    what is said beforehand; blocks that were not linked before: faces and edges, to their homes, which may keep clusters of an
+    earlier run (`transforms.lasting`) -> steps of `transforms.linkage`
     -> `transforms.identities`"""
 from __future__ import annotations
 
