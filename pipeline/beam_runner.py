@@ -7,9 +7,11 @@ import re
 from collections.abc import Callable, Sequence
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
+import grpc
+from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
+from transforms import progress
 from transforms.failure import Failure
 
 RUNNERS = ("DirectRunner", "PrismRunner", "FlinkRunner", "PortableRunner", "DataflowRunner")
@@ -60,8 +62,15 @@ def run(build: Callable[[beam.Pipeline], object], runner: str, beam_args: Sequen
     if runner in LOCAL:  # it logs every failure several times, some after the end; it is raised once, below
         logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
         logging.getLogger().addFilter(_is_news)
+    progress.listen()
     try:
-        pipeline.run().wait_until_finish()
+        result = pipeline.run()
+        result.wait_until_finish()
+    except grpc.FutureTimeoutError:
+        raise Failure(f"no job server answers at {_job_server(pipeline)}: start it, or name one by --job_endpoint") from None
+    except grpc.RpcError as error:
+        raise Failure(f"the job server at {_job_server(pipeline)} answers no more: start it and run the same command again; "
+                      "what is done stays done") from error
     except (RuntimeError, OSError) as error:
         machine = EXPECTED.search(str(error))
         if machine is None:
@@ -69,3 +78,9 @@ def run(build: Callable[[beam.Pipeline], object], runner: str, beam_args: Sequen
         if machine["kind"] not in MACHINE:
             raise Failure(machine["what"]) from error
         raise Failure(f"{machine['what']}: mend that and run the same command again; what is done stays done") from error
+    if runner not in LOCAL:
+        progress.hear(result.metrics())
+
+
+def _job_server(pipeline: beam.Pipeline) -> str:
+    return str(pipeline.options.view_as(PortableOptions).job_endpoint)

@@ -1,4 +1,4 @@
-"""How far a stage is: one live line on a terminal, plain lines else."""
+"""How far a stage is: one live line on a terminal, plain lines else, where there is news."""
 from __future__ import annotations
 
 import sys
@@ -17,7 +17,7 @@ def line(stage: str, done: int, total: int, unit: str, seconds: float) -> str:
     """`extract   120/1000 images   14.2 images/s   62 s left`"""
     rate = done / seconds if seconds > 0 else 0.0
     left = f"   {(total - done) / rate:.0f} s left" if rate and done < total else ""
-    return f"{stage:<10}{done}/{total} {unit}   {rate:.1f} {unit}/s{left}"
+    return f"{stage:<10}{done}/{total} {unit}" + (f"   {rate:.1f} {unit}/s{left}" if done else "")
 
 
 @contextmanager
@@ -32,8 +32,11 @@ def shown(stage: str, total: int, unit: str) -> Iterator[None]:
         progress.tell(line(stage, min(progress.done(stage), total), total, unit, time.monotonic() - start), end)
 
     def watch() -> None:
+        before = None
         while not over.wait(LIVE_SECONDS if live else PLAIN_SECONDS):
-            show("" if live else "\n")
+            if live or progress.done(stage) != before:
+                show("" if live else "\n")
+            before = progress.done(stage)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

@@ -17,6 +17,7 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.cli import main
+from tests.job_server import job_server
 from transforms.parts import Parts
 
 FACES = Path(__file__).parents[2] / "shared" / "faces"
@@ -64,6 +65,12 @@ def test_photos_become_a_dataset_that_verifies(built):
 
 def test_one_process_and_two_give_the_same_bytes(built, photos, tmp_path):
     assert build(photos, tmp_path / "out", "--extract-processes", "1") == 0
+    assert bytes_of(tmp_path / "out") == bytes_of(built)
+
+
+def test_workers_of_a_job_server_give_the_same_bytes(built, photos, tmp_path):
+    with job_server() as options:
+        assert build(photos, tmp_path / "out", *options) == 0
     assert bytes_of(tmp_path / "out") == bytes_of(built)
 
 

@@ -26,7 +26,7 @@ def test_the_table_names_reasons_by_size():
 
 
 @pytest.mark.parametrize(("done", "seconds", "wanted"), [
-    (0, 0.0, "extract   0/100 images   0.0 images/s"), (25, 10.0, "extract   25/100 images   2.5 images/s   30 s left"),
+    (0, 0.0, "extract   0/100 images"), (25, 10.0, "extract   25/100 images   2.5 images/s   30 s left"),
     (100, 20.0, "extract   100/100 images   5.0 images/s")])
 def test_a_line_of_progress(done, seconds, wanted):
     assert progress.line("extract", done, 100, "images", seconds) == wanted

@@ -138,7 +138,7 @@ class ClusterFaces(beam.DoFn):
         earlier = [read_earlier(workdir, part) for part in earlier_parts(workdir)]
         kept = named(face_ids, graph.ids, clustered(face_ids, graph, bounds, known), known, earlier)
         for line in Summary.of(kept[DESCRIBED], kept[PARTED], kept[JOINED]).lines():
-            progress.tell(line)
+            progress.tell_user(line)
         Parts(workdir, "people").write(self.parts.people(), people_of(kept[DESCRIBED]))
         identities = identities_of(face_ids, kept[NAMED]["face"], kept[NAMED]).append_column("part", faces["part"])
         for name in write_identities(workdir, self.parts, Parts(workdir, "faces").parts(), identities):

@@ -272,7 +272,7 @@ class TellSummary(beam.DoFn):
 
     def process(self, summary: Summary) -> Iterator[None]:
         for line in summary.lines():
-            progress.tell(line)
+            progress.tell_user(line)
         yield from ()
 
 

@@ -74,8 +74,8 @@ def said_of(known: Known) -> pa.Table:
 def tell_ignored(known: Known) -> None:
     """Tell the user what is not used of what was said."""
     for why, said in sorted(known.ignored.items()):
-        progress.tell(f"{said[0]} and {len(said) - 1} others are not used: {why}" if len(said) > 1 else
-                      f"{said[0]} is not used: {why}")
+        progress.tell_user(f"{said[0]} and {len(said) - 1} others are not used: {why}" if len(said) > 1 else
+                           f"{said[0]} is not used: {why}")
 
 
 class _Faces:
