@@ -223,10 +223,20 @@ def test_a_picture_gives_the_same_alone_and_among_others(model):
             assert (one.mask == other.mask).mean() > 0.99
 
 
-def test_colors_are_read_in_their_order(model):
-    picture, masks = yolo_weights.drawn_people(np.random.default_rng(3))
-    right, wrong = (len(model.detect([seen])[0]) for seen in (picture, np.ascontiguousarray(picture[..., ::-1])))
-    assert right == len(masks) != wrong
+def test_people_and_colors_are_those_that_ultralytics_sees_in_the_file(model, trained, tmp_path):
+    from ultralytics import YOLO
+
+    picture = yolo_weights.drawn_people(np.random.default_rng(3))[0]
+    PIL.Image.fromarray(picture).save(tmp_path / "drawn.png")
+    boxes = YOLO(trained).predict(tmp_path / "drawn.png", device="cpu", verbose=False)[0].boxes
+    theirs = sorted((*box, score) for box, score in zip(boxes.xyxy.tolist(), boxes.conf.tolist(), strict=True))
+
+    def ours(seen: np.ndarray) -> list[tuple[float, ...]]:
+        return sorted((*one.box.tolist(), one.score) for one in model.detect([seen])[0])
+
+    assert len(theirs) >= 2 and np.allclose(ours(picture), theirs, atol=1e-2)
+    swapped = ours(np.ascontiguousarray(picture[..., ::-1]))
+    assert len(swapped) != len(theirs) or not np.allclose(swapped, theirs, atol=1e-2)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (300, 200), (1, 900)])
