@@ -3,38 +3,28 @@
 Takes OUT alone: `dataset.json`, `funnel.json`, the shards. The same dataset gives the same bytes."""
 from __future__ import annotations
 
-import base64
 import io
 import json
 import math
-import tarfile
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import jinja2
 import numpy as np
-import PIL.Image
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import dataset
+from pipeline.charts import Plot, categories, doubling, histogram, joined, percent, pixel_histogram
+from pipeline.contact_sheet import MAX_SAMPLES, TAG, Candidate, config_order, read_groups
 from pipeline.funnel import Step, bottleneck
 from schemas.reject import REASONS
-from transforms import pictures
-from transforms.failure import Failure
-from transforms.parts import filesystem, get, join, put
+from transforms.failure import Failure, in_a_line
+from transforms.parts import get, join, put
 
-MAX_SAMPLES = 24
-"""Samples with pictures in a report."""
-TARGET_SIDE, REFERENCE_SIDE = 480, 176
-"""Longest side of a thumbnail, pixels."""
-QUALITY = 80
-"""Of a thumbnail's JPEG: about 35 kB a target, so that a report stays below 6 MB with ten references a sample."""
-TAG = 22
-"""Side of a box's number tag, pixels of the thumbnail."""
 MAX_ROWS = 40
 """Of a table of unlimited length (licences, shards); the rest is in `dataset.json`."""
 KEPT_ARE = {
@@ -61,8 +51,8 @@ def render(output: str) -> str:
     environment = jinja2.Environment(loader=jinja2.PackageLoader("pipeline", ""), autoescape=True, trim_blocks=True,
                                      lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     return environment.get_template("report.html.jinja").render(
-        about=about, seen=seen, groups=read_groups(output, seen), funnel=[funnel_rows(step) for step in steps],
-        limits=bottleneck(steps),
+        about=about, seen=seen, groups=read_groups(output, seen.candidates, seen.by_config),
+        funnel=[funnel_rows(step) for step in steps], limits=bottleneck(steps),
         plots=plots(seen, about), splits=sorted({shard["split"] for shard in about["shards"]}, key=_split_order),
         licenses=seen.licenses.most_common(MAX_ROWS), max_rows=MAX_ROWS, tag=TAG)
 
@@ -84,21 +74,6 @@ def read_steps(output: str) -> list[Step]:
 
 
 # Numbers of all samples, from the shards' Parquet files.
-
-@dataclass(frozen=True, order=True)
-class Candidate:
-    """A sample that may be shown; the least sure one sorts first."""
-
-    margin: float
-    """The least of its references'."""
-    key: str
-    shard: str
-    """Path of the shard, relative to the dataset, without extension."""
-
-    @property
-    def config(self) -> str:
-        return self.shard.partition("/")[0]
-
 
 @dataclass
 class Survey:
@@ -173,7 +148,7 @@ def survey(output: str, shards: Iterable[Mapping[str, Any]]) -> Survey:
         except FileNotFoundError:
             raise Failure(f"{output} lacks {name}: `verify` tells what else is missing") from None
         except (pa.ArrowException, KeyError, ValueError) as error:
-            raise Failure(f"{name} of {output} cannot be read ({_line(error)}): `verify` tells what is wrong") from None
+            raise Failure(f"{name} of {output} cannot be read ({in_a_line(error)}): `verify` tells what is wrong") from None
     return seen
 
 
@@ -190,39 +165,12 @@ def sides(boxes: pa.ChunkedArray) -> np.ndarray:
     return np.minimum(flat[:, 2] - flat[:, 0], flat[:, 3] - flat[:, 1])
 
 
-def joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """One array of all, which may be none."""
-    return np.concatenate(arrays) if arrays else np.zeros(0)
-
-
 def _count(counter: Counter[Any], values: pa.ChunkedArray) -> None:
     counter.update({row["values"]: row["counts"] for row in pc.value_counts(values).to_pylist()})
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:120]
-
-
 def _split_order(split: str) -> tuple[bool, str]:
     return split != "train", split
-
-
-def pick(candidates: Iterable[Candidate], limit: int) -> dict[str, list[Candidate]]:
-    """Config -> the samples to show: configs take turns until `limit`, each with its least sure sample first."""
-    waiting: dict[str, list[Candidate]] = {}
-    for candidate in sorted(candidates):
-        waiting.setdefault(candidate.config, []).append(candidate)
-    turns = sorted((turn, _config_order(config), candidate) for config, queue in waiting.items()
-                   for turn, candidate in enumerate(queue))
-    picked: dict[str, list[Candidate]] = {config: [] for config in sorted(waiting, key=_config_order)}
-    for _, _, candidate in turns[:limit]:
-        picked[candidate.config].append(candidate)
-    return {config: queue for config, queue in picked.items() if queue}
-
-
-def _config_order(config: str) -> int:
-    """refs-10 comes after refs-2."""
-    return int(config.removeprefix("refs-"))
 
 
 # The funnel.
@@ -261,45 +209,6 @@ def funnel_rows(step: Step) -> FunnelStep:
     return FunnelStep(step, rows)
 
 
-def percent(part: float, whole: float) -> float:
-    """Share in percent, to a hundredth; 0 of nothing."""
-    return round(100 * part / whole, 2) if whole else 0.0
-
-
-# Plots: places in percent of the plotting area, so that text keeps its size at any width.
-
-@dataclass(frozen=True)
-class Bar:
-    x: float
-    width: float
-    height: float
-    series: int
-    tip: str
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A tick or a bound."""
-
-    at: float
-    text: str
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A bar chart."""
-
-    title: str
-    says: str
-    axis: str
-    bars: list[Bar]
-    x_ticks: list[Mark]
-    y_ticks: list[Mark]
-    bounds: list[Mark]
-    legend: list[str]
-    """Names of the series, where there are several."""
-
-
 def plots(seen: Survey, about: Mapping[str, Any]) -> list[Plot]:
     """All plots, the most telling one first. `about`: `dataset.json`."""
     bounds = about["models"]["faces"].get("bounds", {})
@@ -317,7 +226,7 @@ def plots(seen: Survey, about: Mapping[str, Any]) -> list[Plot]:
                   {"kept from": bounds.get("margin") if margin is None else margin}),
         categories("People with a reference", "Samples by number of references: the configs.", "references of a sample",
                    "samples", {config.removeprefix("refs-"): seen.by_config[config]
-                               for config in sorted(seen.by_config, key=_config_order)}),
+                               for config in sorted(seen.by_config, key=config_order)}),
         categories("References of a person", "How evenly people are used: few on the right is good.",
                    "references of one person", "people", doubling(seen.people.values())),
         pixel_histogram("Face in the target", "Shorter side of its box. Small faces teach little.", "faces",
@@ -325,209 +234,3 @@ def plots(seen: Survey, about: Mapping[str, Any]) -> list[Plot]:
         pixel_histogram("Face in the reference", "Shorter side of its box.", "faces", seen.reference_sides),
         pixel_histogram("Target", "Shorter side of the picture as it is written.", "targets", seen.picture_sides),
     ]
-
-
-def histogram(title: str, says: str, axis: str, series: Mapping[str, np.ndarray], low: float, high: float, step: float,
-              bounds: Mapping[str, float | None], decimals: int = 2) -> Plot:
-    """Values in bins of `step` from `low` to `high`; with several series each one is shown in percent of itself."""
-    edges = low + step * np.arange(max(1, math.ceil(round((high - low) / step, 6))) + 1)
-    span = edges[-1] - edges[0]
-    counts = {name: np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] for name, values in series.items()}
-    several = len(series) > 1
-    heights = {name: [percent(one, found.sum()) if several else float(one) for one in found.tolist()]
-               for name, found in counts.items()}
-    top = nice_top(max(max(found) for found in heights.values()))
-    bars = [Bar(percent(edges[at] - low, span), percent(step, span), percent(height, top), place,
-                f"{name}: {counts[name][at]:,} from {edges[at]:.{decimals}f} to {edges[at + 1]:.{decimals}f}"
-                + (f" ({height:.1f} %)" if several else ""))
-            for place, (name, found) in enumerate(heights.items()) for at, height in enumerate(found) if height]
-    every = next(every for every in (1, 2, 4, 5, 10, 20) if (len(edges) - 1) / every <= 7)
-    aligned = round(low / step)  # ticks on whole multiples, wherever the axis begins
-    ticks = [Mark(percent(edge - low, span), f"{edge:.{max(0, decimals - 1)}f}".replace("-", "−"))
-             for at, edge in enumerate(edges.tolist()) if (aligned + at) % every == 0]
-    return Plot(title, says, axis, bars, ticks, y_ticks(top, " %" if several else ""),
-                [Mark(percent(value - low, span), f"{text} {value:g}") for text, value in bounds.items()
-                 if value is not None and low <= value <= high], list(series) if several else [])
-
-
-def pixel_histogram(title: str, says: str, unit: str, arrays: Sequence[np.ndarray]) -> Plot:
-    """Lengths in pixels from 0, in at most 24 bins."""
-    values = joined(arrays)
-    longest = max(1.0, float(values.max(initial=0)))
-    step = next(step for step in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000) if longest / step <= 24)
-    return histogram(title, says, "pixels", {unit: values}, 0.0, math.ceil(longest / step) * step, step, {}, 0)
-
-
-def categories(title: str, says: str, axis: str, unit: str, counts: Mapping[str, int]) -> Plot:
-    """One bar a name, in the order given."""
-    width = percent(1, max(len(counts), 4))  # few bars are not stretched over the whole width
-    top = nice_top(max(counts.values(), default=0))
-    bars = [Bar(round((place + 0.15) * width, 2), round(0.7 * width, 2), percent(count, top), 0,
-                f"{name}: {count:,} {unit}")
-            for place, (name, count) in enumerate(counts.items())]
-    ticks = [Mark(round((place + 0.5) * width, 2), name) for place, name in enumerate(counts)]
-    return Plot(title, says, axis, bars, ticks, y_ticks(top, ""), [], [])
-
-
-def doubling(values: Iterable[int]) -> dict[str, int]:
-    """How many values are 1, 2, 3–4, 5–8, 9–16, …, up to the largest."""
-    buckets = Counter((value - 1).bit_length() for value in values)
-    names = ["1", "2", *(f"{2 ** (bits - 1) + 1}–{2 ** bits}" for bits in range(2, max(buckets, default=0) + 1))]
-    return {names[bits]: buckets[bits] for bits in range(max(buckets, default=-1) + 1)}
-
-
-def nice_top(value: float) -> float:
-    """The least of 1, 2, 4, 6, 8, 10, 20, … that is not below `value`, and at least 2: halves are whole."""
-    scale = 10.0 ** math.floor(math.log10(max(value, 1)))
-    return max(2.0, next(scale * step for step in (1, 2, 4, 6, 8, 10) if scale * step >= value))
-
-
-def y_ticks(top: float, unit: str) -> list[Mark]:
-    return [Mark(percent(value, top), f"{value:,.0f}{unit}") for value in (0, top / 2, top)]
-
-
-# Samples with their pictures, from the shards' tars.
-
-@dataclass(frozen=True)
-class Box:
-    """A face in a thumbnail, pixels of the thumbnail."""
-
-    number: int
-    """Of the reference, from 1."""
-    x: float
-    y: float
-    width: float
-    height: float
-    tag_x: float
-    tag_y: float
-    """Upper left corner of the number's tag."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A thumbnail with the faces that references stand for."""
-
-    data_uri: str
-    width: int
-    height: int
-    boxes: list[Box]
-
-
-@dataclass(frozen=True)
-class ReferenceShown:
-    number: int
-    picture: Picture
-    identity: str
-    uri: str
-    similarity: float
-    margin: float
-    least: bool
-    """Its margin is the sample's smallest."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """An entry of the similarity matrix."""
-
-    value: float
-    assigned: bool
-
-
-@dataclass(frozen=True)
-class SampleShown:
-    """A sample as the report shows it."""
-
-    about: Mapping[str, Any]
-    """`KEY.json` (contract, section 4)."""
-    target: Picture
-    references: list[ReferenceShown]
-    rows: list[list[Cell]]
-    owners: list[int]
-    """Number of the reference of each face of the target by ascending x0, 0 for none."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """The samples shown of one config."""
-
-    config: str
-    samples: int
-    shown: list[SampleShown]
-
-
-def read_groups(output: str, seen: Survey) -> list[Group]:
-    """The samples to show, by config, least sure first. Raises Failure."""
-    picked = pick(seen.candidates, MAX_SAMPLES)
-    keys: dict[str, set[str]] = {}
-    for chosen in (chosen for queue in picked.values() for chosen in queue):
-        keys.setdefault(chosen.shard, set()).add(chosen.key)
-    shown = {}
-    for shard, wanted in keys.items():
-        for key, members in read_members(output, shard, wanted).items():
-            try:
-                shown[shard, key] = show(members)
-            except (KeyError, ValueError, pictures.BadPicture) as error:
-                raise Failure(f"sample {key} in {shard}.tar of {output} is damaged ({_line(error)}): `verify` tells "
-                              "what else is") from None
-    return [Group(config, seen.by_config[config], [shown[chosen.shard, chosen.key] for chosen in queue])
-            for config, queue in picked.items()]
-
-
-def show(members: Mapping[str, bytes]) -> SampleShown:
-    """One sample with thumbnails. Raises KeyError, ValueError or BadPicture for a damaged one."""
-    about = json.loads(members["json"])
-    whole = {name: pictures.decode(members[name], pictures.UNLIMITED)
-             for name in ("target.jpg", *(one["member"] for one in about["references"]))}
-    references = about["references"]
-    least = min(one["margin"] for one in references)
-    shown = [ReferenceShown(number, thumbnail(whole[one["member"]], REFERENCE_SIDE, {number: one["face_box"]}),
-                            one["identity"], one["uri"], one["similarity"], one["margin"], one["margin"] == least)
-             for number, one in enumerate(references, 1)]
-    target = thumbnail(whole["target.jpg"], TARGET_SIDE,
-                       {number: one["target_face_box"] for number, one in enumerate(references, 1)})
-    matrix, assignment = about["similarity_matrix"], about["assignment"]
-    rows = [[Cell(value, face == own) for face, value in enumerate(row)]
-            for row, own in zip(matrix, assignment, strict=True)]
-    number_of = {face: number for number, face in enumerate(assignment, 1)}
-    return SampleShown(about, target, shown, rows, [number_of.get(face, 0) for face in range(len(matrix[0]))])
-
-
-def read_members(output: str, shard: str, keys: Collection[str]) -> dict[str, dict[str, bytes]]:
-    """Key -> extension -> bytes of the named samples' members, in one pass that ends behind the last.
-
-    Raises Failure."""
-    fs, path = filesystem(join(output, f"{shard}.tar"))
-    found: dict[str, dict[str, bytes]] = {}
-    try:
-        with fs.open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            for member in tar:
-                key, _, extension = member.name.partition(".")
-                if key in keys and (data := tar.extractfile(member)):
-                    found.setdefault(key, {})[extension] = data.read()
-                elif len(found) == len(keys):
-                    break
-    except FileNotFoundError:
-        raise Failure(f"{output} lacks {shard}.tar: `verify` tells what else is missing") from None
-    except tarfile.TarError as error:
-        raise Failure(f"{shard}.tar of {output} cannot be read ({_line(error)}): copy it again") from None
-    missing = sorted(set(keys) - found.keys())
-    if missing:
-        raise Failure(f"{shard}.tar of {output} lacks the sample {missing[0]} of its Parquet file: write it again")
-    return found
-
-
-def thumbnail(picture: PIL.Image.Image, longest: int, boxes: Mapping[int, Sequence[float]]) -> Picture:
-    """A small copy, and what of the boxes (number -> x0 y0 x1 y1, the picture's pixels) lies inside it."""
-    small = pictures.resize(picture, longest)
-    width, height = small.size
-    across, down = width / picture.width, height / picture.height
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=QUALITY)
-    placed = []
-    for number, (x0, y0, x1, y1) in boxes.items():
-        left, right = (round(min(max(value * across, 1.5), width - 1.5), 1) for value in (x0, x1))
-        upper, lower = (round(min(max(value * down, 1.5), height - 1.5), 1) for value in (y0, y1))
-        placed.append(Box(number, left, upper, round(right - left, 1), round(lower - upper, 1),
-                          round(max(0, min(left - 1.5, width - TAG)), 1),
-                          round(upper - TAG if upper >= TAG else max(0, min(upper - 1.5, height - TAG)), 1)))
-    return Picture(f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}", width, height, placed)

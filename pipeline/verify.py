@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from pipeline import card, dataset
 from schemas.sample import JSON, JSON_SCHEMA, SCHEMA, Kind
 from transforms import face_models, matching, pictures
-from transforms.failure import Failure
+from transforms.failure import Failure, in_a_line
 from transforms.parts import filesystem, get, join
 
 Json = dict[str, Any]
@@ -48,7 +48,7 @@ def verify(output: str, deep: bool, faces: str | None = None) -> None:
     try:
         about = dataset.read(output)
     except (ValueError, RecursionError) as error:
-        raise Failure(f"dataset.json of {output} is cut or damaged ({_line(error)}): remove it and build again") from None
+        raise Failure(f"dataset.json of {output} is cut or damaged ({in_a_line(error)}): remove it and build again") from None
     usable = deep and not any(kind_faults(about, ABOUT, exact=False))
     try:
         model = face_models.load(faces or about["options"]["extract"]["faces"]) if usable else None
@@ -112,17 +112,12 @@ def kind_faults(value: Any, kind: Kind, where: str = "", exact: bool = True) -> 
         yield f"{name} is {'NaN' if math.isnan(value) else value}"
 
 
-def _line(error: BaseException) -> str:
-    """An exception in one short line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
-
-
 def _read(output: str, name: str, sha256: str = "") -> Generator[str, None, bytes | None]:
     """A file's bytes, as the generator's value. Yields what is wrong with it."""
     try:
         data = get(join(output, name))
     except OSError as error:
-        yield f"{name}: missing" if isinstance(error, FileNotFoundError) else f"{name}: {_line(error)}"
+        yield f"{name}: missing" if isinstance(error, FileNotFoundError) else f"{name}: {in_a_line(error)}"
         return None
     wrong = sha256 and hashlib.sha256(data).hexdigest() != sha256
     yield from told((wrong, f"{name}: its sha256 is not the one in dataset.json"))
@@ -134,7 +129,7 @@ def _parse(data: bytes, kind: Kind, exact: bool) -> tuple[Any, list[str]]:
     try:
         value = json.loads(data)
     except UNREADABLE as error:
-        return None, [f"its JSON cannot be read ({_line(error)})"]
+        return None, [f"its JSON cannot be read ({in_a_line(error)})"]
     return value, list(kind_faults(value, kind, exact=exact))
 
 
@@ -184,7 +179,7 @@ def _members(data: bytes) -> tuple[list[tarfile.TarInfo], list[str]]:
                                   (info.uid or info.gid or info.uname or info.gname, f"{info.name} has an owner"),
                                   (info.mtime, f"{info.name} has an mtime"))
     except UNREADABLE as error:
-        return members, [*bad, f"the tar is truncated or damaged ({_line(error)})"]
+        return members, [*bad, f"the tar is truncated or damaged ({in_a_line(error)})"]
     cut = len(data) - end < 2 * tarfile.BLOCKSIZE or len(data) % tarfile.RECORDSIZE
     return members, bad + told((cut, "the tar is truncated: its end is missing"),
                                (data[end:].strip(b"\0"), "the tar is damaged: there is more behind its last member"))
@@ -211,7 +206,7 @@ def _parquet_faults(output: str, shard: Json, keys: list[str], rows: list[Any]) 
         table = pq.read_table(io.BytesIO(data))
         its = table.to_pylist() if table.schema == JSON_SCHEMA else None
     except UNREADABLE as error:
-        yield f"{path}: cannot be read ({_line(error)})"
+        yield f"{path}: cannot be read ({in_a_line(error)})"
         return
     if its is None or [row["key"] for row in its] != keys:
         yield f"{path}: its {'columns' if its is None else 'keys'} are not those of the tar's samples, in the same order"
@@ -260,7 +255,7 @@ def sample_faults(key: str, members: dict[str, bytes], row: Any, shard: Json, ab
         with np.load(io.BytesIO(members["npz"]), allow_pickle=False) as arrays:
             vectors = {name: arrays[name] for name in arrays.files}
     except (*UNREADABLE, AttributeError) as error:
-        yield f"its npz cannot be read ({_line(error)})"
+        yield f"its npz cannot be read ({in_a_line(error)})"
         return
     holds = {name: f"{array.dtype} {list(array.shape)}" for name, array in vectors.items()}
     faces = len(row["similarity_matrix"][0])
@@ -373,7 +368,7 @@ def _face_faults(row: Json, members: dict[str, bytes], target: np.ndarray, refs:
         try:
             found = model.analyze([np.asarray(pictures.decode(members[member], pictures.UNLIMITED))])[0]
         except (KeyError, pictures.BadPicture) as bad:
-            yield f"{member} cannot be decoded ({_line(bad)})"
+            yield f"{member} cannot be decoded ({in_a_line(bad)})"
             continue
         if len(found) < len(refs) if place < 0 else len(found) != 1:
             yield f"{member} shows {len(found)} faces"

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import report
+from pipeline import charts, contact_sheet, report
+from pipeline.contact_sheet import Candidate
 from pipeline.funnel import Step
-from pipeline.report import Candidate
 from schemas.embedder import Bounds
 from schemas.sample import Reference, Sample, Target, to_json
 from transforms import matching, pictures
@@ -229,7 +229,7 @@ def test_a_damaged_file_is_named(output: str, name: str, data: bytes) -> None:
 def test_configs_take_turns(margins: dict[str, list[float]], limit: int, expected: dict[str, list[float]]) -> None:
     candidates = [Candidate(margin, "key", f"{config}/train-000000")
                   for config, found in margins.items() for margin in found]
-    picked = report.pick(candidates, limit)
+    picked = contact_sheet.pick(candidates, limit)
     assert {config: [one.margin for one in queue] for config, queue in picked.items()} == expected
     assert list(picked) == list(expected)
 
@@ -242,17 +242,17 @@ def test_others_are_all_entries_but_the_assigned() -> None:
 @pytest.mark.parametrize(("values", "expected"), [
     ([], {}), ([1, 1, 2], {"1": 2, "2": 1}), ([3, 4, 5, 9], {"1": 0, "2": 0, "3–4": 2, "5–8": 1, "9–16": 1})])
 def test_doubling(values: list[int], expected: dict[str, int]) -> None:
-    assert report.doubling(values) == expected
+    assert charts.doubling(values) == expected
 
 
 @pytest.mark.parametrize(("value", "expected"), [(0, 2), (1, 2), (2, 2), (3, 4), (9, 10), (10, 10), (11, 20),
                                                 (999, 1000)])
 def test_nice_top(value: float, expected: float) -> None:
-    assert report.nice_top(value) == expected
+    assert charts.nice_top(value) == expected
 
 
 def test_bars_of_a_histogram_stand_where_their_values_are() -> None:
-    plot = report.histogram("t", "s", "a", {"x": np.array([0.0, 0.1, 0.6, 1.0]), "y": np.array([-1.0])}, -1.0, 1.0, 0.5,
+    plot = charts.histogram("t", "s", "a", {"x": np.array([0.0, 0.1, 0.6, 1.0]), "y": np.array([-1.0])}, -1.0, 1.0, 0.5,
                             {"line": 0.5, "outside": 2.0, "unknown": None})
     assert [(bar.x, bar.width, bar.series) for bar in plot.bars] == [(50, 25, 0), (75, 25, 0), (0, 25, 1)]
     assert plot.bars[0].tip == "x: 2 from 0.00 to 0.50 (50.0 %)"
@@ -266,9 +266,9 @@ def test_bars_of_a_step_stand_end_to_end() -> None:
 
 
 def test_boxes_are_scaled_with_the_picture_and_kept_inside_it() -> None:
-    picture = report.thumbnail(PIL.Image.new("RGB", (800, 400)), 480,
+    picture = contact_sheet.thumbnail(PIL.Image.new("RGB", (800, 400)), 480,
                                {3: [-20, 100, 400, 200], 1: [700, 300, 900, 390]})
     assert (picture.width, picture.height) == (480, 240)
     assert [(box.number, box.x, box.y, box.width, box.height) for box in picture.boxes] == [
         (3, 1.5, 60, 238.5, 60), (1, 420, 180, 58.5, 54)]
-    assert all(0 <= box.tag_x <= 480 - report.TAG and 0 <= box.tag_y <= 240 - report.TAG for box in picture.boxes)
+    assert all(0 <= box.tag_x <= 480 - contact_sheet.TAG and 0 <= box.tag_y <= 240 - contact_sheet.TAG for box in picture.boxes)

@@ -8,3 +8,8 @@ class Failure(Exception):
 
 class WrongUsage(Exception):
     """Exit status 2. The message is one plain line."""
+
+
+def in_a_line(error: BaseException) -> str:
+    """An exception in one short line, for the message of a `Failure`."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]

@@ -14,7 +14,7 @@ import PIL.ImageOps
 from schemas.picture import Picture
 from schemas.weights import Weights
 from transforms.diffusion import DiffusionOptions, find_for_pictures, find_for_words
-from transforms.failure import Failure, WrongUsage
+from transforms.failure import Failure, WrongUsage, in_a_line
 
 DISTILLED_STEPS = 4
 """Of a pipeline whose configuration says `is_distilled`: what FLUX.2 klein's authors sample with. Its call has 50, for the
@@ -76,7 +76,7 @@ class Painter:
             except ValueError:  # of no family that has several pipelines
                 return diffusers.DiffusionPipeline.from_pretrained(self.found.folder, **how)
         except Exception as error:  # diffusers', transformers' and safetensors' errors have no common base
-            raise Failure(f"{self.weights.name} cannot be loaded: {_first_line(error)}") from error
+            raise Failure(f"{self.weights.name} cannot be loaded: {in_a_line(error)}") from error
 
     def paint(self, wanted: Sequence[Picture], given: Sequence[Sequence[PIL.Image.Image]],
               ) -> Iterator[tuple[Picture, PIL.Image.Image]]:
@@ -104,7 +104,7 @@ class Painter:
             raise Failure(f"{self.weights.name} needs more memory than {self.device} has: a smaller --generate-batch or "
                           "--generate-sizes") from error
         except Exception as error:  # whatever a pipeline raises: it is not ours
-            raise Failure(f"{self.weights.name} fails at {width} x {height}: {_first_line(error)}") from error
+            raise Failure(f"{self.weights.name} fails at {width} x {height}: {in_a_line(error)}") from error
 
     def _shown(self, given: Sequence[PIL.Image.Image], wanted: Picture) -> dict[str, Any]:
         """How the pipeline is given pictures."""
@@ -149,7 +149,3 @@ def side_by_side(given: Sequence[PIL.Image.Image], width: int, height: int) -> P
         canvas.paste(PIL.ImageOps.pad(picture, (across, down), color="white"),
                      (place % columns * across, place // columns * down))
     return canvas
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"[:300]
