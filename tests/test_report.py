@@ -267,7 +267,7 @@ def test_bars_of_a_step_stand_end_to_end() -> None:
 
 def test_boxes_are_scaled_with_the_picture_and_kept_inside_it() -> None:
     picture = contact_sheet.thumbnail(PIL.Image.new("RGB", (800, 400)), 480,
-                               {3: [-20, 100, 400, 200], 1: [700, 300, 900, 390]})
+                                      {3: [-20, 100, 400, 200], 1: [700, 300, 900, 390]})
     assert (picture.width, picture.height) == (480, 240)
     assert [(box.number, box.x, box.y, box.width, box.height) for box in picture.boxes] == [
         (3, 1.5, 60, 238.5, 60), (1, 420, 180, 58.5, 54)]

@@ -1,4 +1,4 @@
-"""What ends a command, and the exit status it ends with (contract, section 1)."""
+"""What ends a command, the exit status it ends with (contract, section 1), and how an error is told."""
 from __future__ import annotations
 
 

@@ -58,7 +58,7 @@ def tell_user(text: str) -> None:
 
 
 def listen() -> None:
-    """A job begins."""
+    """A job begins: what earlier ones said may be said again."""
     with _LOCK:
         _SAID.clear()
 
