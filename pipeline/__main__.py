@@ -24,8 +24,9 @@ class WithoutBeamTracebacks:
 
 def main() -> NoReturn:
     """Run the command line. Imported late: child processes import this module and need none of it."""
-    from pipeline import memory
+    from pipeline import memory, processor
 
+    processor.choose_instructions()
     memory.share_among_threads()
     from pipeline.cli import main
 
