@@ -199,17 +199,26 @@ class Cohort:
         together = int(sizes[:several].sum())
         for rows in ranges(len(faces), block):
             similarity = products(faces[rows], self.faces)
-            means = np.hstack([np.add.reduceat(similarity[:, :together], self.starts[:several], axis=1, dtype=np.float64)
-                               / sizes[:several], similarity[:, together:]])  # sums of integers: exact
-            own = means.argmax(axis=1)
-            own[means.max(axis=1) < self.least * UNIT] = -1
-            similarity[own[:, None] == cluster[None, :]] = -np.inf
+            sums = np.add.reduceat(similarity[:, :together], self.starts[:several], axis=1, dtype=np.float64)  # exact
+            own, value = _greatest(sums / sizes[:several])
+            alone, its = _greatest(similarity[:, together:])
+            own = np.where(its > value, several + alone, own)
+            near = np.flatnonzero(np.maximum(its, value) >= self.least * UNIT)
+            similarity[near] = np.where(own[near, None] == cluster, -np.inf, similarity[near])
             nearest = np.partition(similarity, len(self.faces) - last, axis=1)[:, len(self.faces) - last:]
             nearest = np.sort(nearest, axis=1)[:, ::-1].astype(np.float64)
             mean = _mean_of_finite(nearest[:, first:])
             steps = (_mean_of_finite(nearest[:, TIP:first]) - mean) / STEPS if self.tail else 0.0
             half[rows] = np.rint((self.weight * mean + self.tail * steps) / 2).astype(np.int64)
         return half
+
+
+def _greatest(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first column of the greatest value of each row of [n, m], int64 [n], and that value, float64 [n]; -inf of none."""
+    if not values.shape[1]:
+        return np.zeros(len(values), np.int64), np.full(len(values), -np.inf)
+    column = values.argmax(axis=1)
+    return column, values[np.arange(len(values)), column].astype(np.float64)
 
 
 def _mean_of_finite(values: np.ndarray) -> np.ndarray:
