@@ -319,11 +319,14 @@ def best_of_each(end: np.ndarray, other: np.ndarray, similarity: np.ndarray, mos
     """Indices int64 [n] of the `most` most similar `other` of each `end`, and which rank each has, int64 [n] from 0, by end and
     rank; of equal ones the lower `other` first, of one that occurs several times the first. Arguments [E], of integers."""
     order = order_by(end, -similarity.astype(np.int64), other)
-    again = (np.diff(end[order], prepend=-1) == 0) & (np.diff(other[order], prepend=-1) == 0)
-    order = order[~again]
-    starts = np.flatnonzero(np.diff(end[order], prepend=-1))
+    end, other = end[order], other[order]
+    first, new = np.ones(len(order), bool), np.ones(len(order), bool)
+    first[1:] = end[1:] != end[:-1]
+    new[1:] = first[1:] | (other[1:] != other[:-1])
+    order, starts = order[new], np.flatnonzero(first[new])
     rank = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
-    return order[rank < most], rank[rank < most]
+    keep = rank < most
+    return order[keep], rank[keep]
 
 
 def ranges(count: int, block: int, start: int = 0) -> Iterator[slice]:

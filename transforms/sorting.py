@@ -36,7 +36,9 @@ def _keys(columns: tuple[np.ndarray, ...]) -> Iterator[tuple[np.ndarray, int]]:
     for column in columns[-2::-1]:
         high, size = _from_zero(column)
         if span * size < 1 << BITS:
-            key, span = high * np.uint64(span) + key, span * size
+            high *= np.uint64(span)
+            high += key
+            key, span = high, span * size
         else:
             yield key, span
             key, span = high, size
@@ -44,18 +46,24 @@ def _keys(columns: tuple[np.ndarray, ...]) -> Iterator[tuple[np.ndarray, int]]:
 
 
 def _from_zero(column: np.ndarray) -> tuple[np.ndarray, int]:
+    key = column.astype(np.uint64)
     if not len(column):
-        return column.astype(np.uint64), 1
-    least = int(column.min())
-    return column.astype(np.uint64) - np.uint64(least % (1 << BITS)), int(column.max()) - least + 1
+        return key, 1
+    least, greatest = int(column.min()), int(column.max())
+    key -= np.uint64(least % (1 << BITS))
+    return key, greatest - least + 1
 
 
 def _order(key: np.ndarray, span: int) -> np.ndarray:
     """What `np.argsort(key, kind="stable")` gives, of a key uint64 [n] below `span`."""
     bits = len(key).bit_length()
     left_out = np.uint64(max(0, (span - 1).bit_length() + bits - BITS))
-    order = np.sort((key >> left_out) << np.uint64(bits) | np.arange(len(key), dtype=np.uint64))
-    order = (order & np.uint64((1 << bits) - 1)).astype(np.int64)
+    numbered = key >> left_out
+    numbered <<= np.uint64(bits)
+    numbered |= np.arange(len(key), dtype=np.uint64)
+    numbered.sort()
+    numbered &= np.uint64((1 << bits) - 1)
+    order = numbered.view(np.int64)
     if left_out:
         found = key[order]
         late, rest = np.flatnonzero(found[1:] < found[:-1]), found >> left_out
