@@ -1,8 +1,6 @@
 """Faces of one image: two people, unless the image shows one person twice."""
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 
 
@@ -13,15 +11,15 @@ def same_person_twice(embeddings: np.ndarray, images: np.ndarray, strict_same_pe
     number for faces of one image.
     Known from faces alone, before clustering (design, "Pairing, exactly")."""
     order = np.argsort(images, kind="stable")
-    starts = np.flatnonzero(np.diff(images[order], prepend=images[order][:1] - 1))
-    twice = np.zeros(len(images), bool)
-    for start, end in pairwise([*starts, len(order)]):
-        mates = order[start:end]
-        if len(mates) > 1:
-            cosines = embeddings[mates].astype(np.float64) @ embeddings[mates].astype(np.float64).T
-            np.fill_diagonal(cosines, -np.inf)
-            twice[mates] = bool((cosines > strict_same_person).any())
-    return twice
+    twice = []
+    for steps in range(1, len(order)):
+        rows = np.flatnonzero(images[order[:-steps]] == images[order[steps:]])
+        if not len(rows):
+            break
+        ours, theirs = (embeddings[order[some]].astype(np.float64) for some in (rows, rows + steps))
+        cosines = np.einsum("nd,nd->n", ours, theirs)
+        twice.append(images[order[rows[cosines > strict_same_person]]])
+    return np.isin(images, np.concatenate(twice)) if twice else np.zeros(len(images), bool)
 
 
 def exclusive_images(images: np.ndarray, exempt: np.ndarray) -> np.ndarray:
