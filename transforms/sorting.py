@@ -66,9 +66,13 @@ def _order(key: np.ndarray, span: int) -> np.ndarray:
     order = numbered.view(np.int64)
     if left_out:
         found = key[order]
-        late, rest = np.flatnonzero(found[1:] < found[:-1]), found >> left_out
+        late = np.flatnonzero(found[1:] < found[:-1])
         if len(late):
-            runs = np.unique(rest[late])
-            places = np.flatnonzero(np.isin(rest, runs))
-            order[places] = order[places][np.lexsort((order[places], found[places]))]
+            found >>= left_out
+            runs = unique(found[late])
+            starts = np.searchsorted(found, runs)
+            sizes = np.searchsorted(found, runs, "right") - starts
+            places = np.repeat(starts - np.cumsum(sizes) + sizes, sizes) + np.arange(sizes.sum())
+            rows = np.sort(order[places])
+            order[places] = rows[np.argsort(key[rows], kind="stable")]
     return order
