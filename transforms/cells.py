@@ -175,12 +175,13 @@ def _best(keys: np.ndarray, most: int) -> np.ndarray:
 
 def by_cell(cells: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Each cell of faces' cells int64 [N, S], ascending, and its rows int64 [n], ascending; -1 is no cell."""
-    flat = cells.ravel()
+    there = np.flatnonzero(cells >= 0)
+    flat = cells.ravel()[there]
     order = order_by(flat)
-    ends = np.flatnonzero(np.diff(flat[order], append=-1)) + 1
-    for rows in np.split(order, ends[:-1]):
-        if len(rows) and flat[rows[0]] >= 0:
-            yield int(flat[rows[0]]), rows // cells.shape[1]
+    starts = np.flatnonzero(np.diff(flat[order], prepend=-1))
+    rows = there[order] // cells.shape[1]
+    for cell, its in zip(flat[order[starts]].tolist(), np.split(rows, starts[1:]), strict=False):
+        yield cell, its
 
 
 def neighbours(cells: Cells, faces: np.ndarray, half: np.ndarray, least: float, most: int) -> Edges:

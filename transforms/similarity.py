@@ -270,7 +270,7 @@ class BestEdges:
     def compare(self, faces: np.ndarray, half: np.ndarray, rows: np.ndarray, fresh: np.ndarray, block: int = BLOCK) -> None:
         """Add all edges between `fresh` rows int64 [m] and rows int64 [n], which hold them, both ascending, of faces [N, D] on
         the grid, half int64 [N]."""
-        both = np.concatenate([fresh, np.setdiff1d(rows, fresh, assume_unique=True)])
+        both = rows if len(fresh) == len(rows) else np.concatenate([fresh, np.setdiff1d(rows, fresh, assume_unique=True)])
         vectors, halves = faces[both].astype(np.float32), half[both].astype(np.float32)
         for part in ranges(len(fresh), PANEL):
             reach = (halves[part] + self.least)[:, None]
