@@ -13,9 +13,9 @@ CPUINFO = Path("/proc/cpuinfo")
 def choose_instructions(cpuinfo: Path = CPUINFO) -> None:
     """To be called before numpy is imported; child processes inherit it. Who has set one of the variables is not overruled.
 
-    AMD's Zen 4 writes what AVX-512 has compressed to memory one number at a time, and numpy sorts by nothing else (numpy/numpy
-    pull 32690, numpy/x86-simd-sort issue 6). There 300 thousand integers of 64 bits take 14 ms with AVX-512 and 3 ms
-    without, the stage `cluster`, of a million generated faces of 128 numbers, 184 and 142 s."""
+    With AVX-512 numpy sorts by compressing numbers straight into memory, at which AMD's Zen 4 is slow (numpy/numpy pull 32690,
+    numpy/x86-simd-sort issue 6). There 300 thousand integers of 64 bits take 14 ms with AVX-512 and 3 ms without, and the
+    stage `cluster`, of a million generated faces of 128 numbers, 184 and 142 s, one run each."""
     if not {"NPY_DISABLE_CPU_FEATURES", "NPY_ENABLE_CPU_FEATURES"} & os.environ.keys() and _is_zen4(cpuinfo):
         os.environ["NPY_DISABLE_CPU_FEATURES"] = AVX512
 

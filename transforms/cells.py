@@ -180,8 +180,7 @@ def by_cell(cells: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     order = order_by(flat)
     starts = np.flatnonzero(np.diff(flat[order], prepend=-1))
     rows = there[order] // cells.shape[1]
-    for cell, its in zip(flat[order[starts]].tolist(), np.split(rows, starts[1:]), strict=False):
-        yield cell, its
+    yield from zip(flat[order[starts]].tolist(), np.split(rows, starts[1:]), strict=False)  # nothing is split into one piece
 
 
 def neighbours(cells: Cells, faces: np.ndarray, half: np.ndarray, least: float, most: int) -> Edges:
