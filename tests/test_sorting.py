@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transforms.sorting import order_by, unique
+from transforms.sorting import order_by, places_of, unique
 
 FEW, ANY = st.integers(-3, 3), st.integers(-2**63, 2**63 - 1)
 
@@ -29,6 +29,14 @@ def test_rows_that_only_the_lowest_bits_tell_apart_are_in_order():
     wide = np.where(rng.random(20_000) < 0.9, close, rng.integers(-2**63, 2**63 - 1, 20_000))
     assert np.array_equal(order_by(wide), np.argsort(wide, kind="stable"))
     assert np.array_equal(order_by(close, wide), np.lexsort((wide, close)))
+
+
+@given(st.lists(FEW, max_size=20), st.lists(FEW, max_size=8))
+def test_places_are_those_of_every_equal_number(column, values):
+    ascending = np.sort(np.array(column, np.int64))
+    places, whose = places_of(ascending, np.array(values, np.int64))
+    assert list(zip(places.tolist(), whose.tolist(), strict=True)) == [
+        (place, at) for at, value in enumerate(values) for place in np.flatnonzero(ascending == value).tolist()]
 
 
 @given(st.lists(st.one_of(FEW, ANY), max_size=60))

@@ -28,7 +28,6 @@ PHOTOS, SYNTHETIC = "photos", "synthetic"
 """Producers, in every ledger: what comes from the INPUTs, and what was composed or generated from that."""
 SCHEMA_VERSION = 1
 """Of the work directory. Raised when a column changes its meaning, so that older parts are refused and not misread."""
-
 BUFFER = 1 << 20
 """Bytes that are written to a local disk at once. A part of 16 batches of 2000 rows takes 0.5 ms, for 0.9 where each of their
 buffers is written by itself."""

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.sorting import order_by
+from transforms.sorting import order_by, places_of
 
 TEXT = np.dtype(object)
 """Of a column of strings."""
@@ -35,10 +35,7 @@ def empty(kind: Kind) -> Rows:
 
 def rows_of(table: Rows, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The rows int64 [m] of a table by ascending id that are of some ids int64 [n], and which of these each is of."""
-    starts = np.searchsorted(table["id"], ids)
-    counts = np.searchsorted(table["id"], ids, "right") - starts
-    rows = np.repeat(starts - np.cumsum(counts) + counts, counts) + np.arange(int(counts.sum()))
-    return rows, np.repeat(np.arange(len(ids)), counts)
+    return places_of(table["id"], ids)
 
 
 def replaced(table: Rows, rows: np.ndarray, new: Rows) -> Rows:

@@ -30,6 +30,14 @@ def unique(column: np.ndarray) -> np.ndarray:
     return values[new]
 
 
+def places_of(ascending: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where some values [n] are in a column [N] that ascends, int64 [m], and which of these is in each place, int64 [m]."""
+    starts = np.searchsorted(ascending, values)
+    counts = np.searchsorted(ascending, values, "right") - starts
+    places = np.repeat(starts - np.cumsum(counts) + counts, counts) + np.arange(int(counts.sum()))
+    return places, np.repeat(np.arange(len(values)), counts)
+
+
 def _keys(columns: tuple[np.ndarray, ...]) -> Iterator[tuple[np.ndarray, int]]:
     """Columns as keys uint64 [n], from the last one, neighbours in one key where they fit; and below which number each is."""
     key, span = _from_zero(columns[-1])
@@ -69,10 +77,7 @@ def _order(key: np.ndarray, span: int) -> np.ndarray:
         late = np.flatnonzero(found[1:] < found[:-1])
         if len(late):
             found >>= left_out
-            runs = unique(found[late])
-            starts = np.searchsorted(found, runs)
-            sizes = np.searchsorted(found, runs, "right") - starts
-            places = np.repeat(starts - np.cumsum(sizes) + sizes, sizes) + np.arange(sizes.sum())
+            places, _ = places_of(found, unique(found[late]))
             rows = np.sort(order[places])
             order[places] = rows[np.argsort(key[rows], kind="stable")]
     return order
