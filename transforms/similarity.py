@@ -17,6 +17,7 @@ import scipy.sparse
 from scipy.cluster.hierarchy import fcluster, linkage
 
 from schemas.embedder import Bounds
+from transforms.rows import once
 from transforms.sorting import order_by
 
 GRID = 4000
@@ -264,7 +265,8 @@ class BestEdges:
         self.least, self.most = np.float32(np.ceil(least * UNIT)), most
         self.floor = np.full(rows, self.least, np.float32)
         """What an edge must reach to be among a row's best so far."""
-        self.parts = [(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32))]
+        self.ends = [(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32))]
+        """Of edges: an end, of which it may be among the best, the other end, their similarity."""
         self.waiting, self.limit = 0, WAITING
 
     def compare(self, faces: np.ndarray, half: np.ndarray, rows: np.ndarray, fresh: np.ndarray, block: int = BLOCK) -> None:
@@ -281,38 +283,34 @@ class BestEdges:
                 for hits in (found[some] for some in ranges(len(found), WAITING)):
                     row, column = np.divmod(hits, similarity.shape[1])
                     first, second = row + part.start, column + others.start
-                    once = first < second  # two fresh rows of a part meet twice, and each itself
-                    first, second, values = first[once], second[once], similarity.ravel()[hits[once]]
+                    upper = first < second  # two fresh rows of a part meet twice, and each itself
+                    first, second, values = first[upper], second[upper], similarity.ravel()[hits[upper]]
                     self.add(both[first], both[second], values - halves[first])
 
     def add(self, first: np.ndarray, second: np.ndarray, similarity: np.ndarray) -> None:
         """Offer edges between different rows int [E], similarities float32 [E]."""
-        keep = similarity >= np.minimum(self.floor[first], self.floor[second])
-        first, second = first[keep].astype(np.int32), second[keep].astype(np.int32)
-        self.parts.append((np.minimum(first, second), np.maximum(first, second), similarity[keep]))
-        self.waiting += len(first)
+        for end, other in ((first, second), (second, first)):
+            good = np.flatnonzero(similarity >= self.floor[end])
+            self.ends.append((end[good].astype(np.int32), other[good].astype(np.int32), similarity[good]))
+            self.waiting += len(good)
         if self.waiting > self.limit:
             self._prune()
             self.limit = max(self.limit, 2 * self.waiting)
 
     def _prune(self) -> None:
-        first, second, similarity = (np.concatenate(column) for column in zip(*self.parts, strict=True))
-        count = len(first)
-        end, other = np.concatenate([first, second]), np.concatenate([second, first])
-        best, rank = best_of_each(end, other, np.tile(similarity, 2), self.most)
-        keep = np.zeros(count, bool)
-        keep[best % count] = True
+        end, other, similarity = (np.concatenate(column) for column in zip(*self.ends, strict=True))
+        best, rank = best_of_each(end, other, similarity, self.most)
         full = best[rank == self.most - 1]
-        self.floor[end[full]] = similarity[full % count]
-        self.parts = [(first[keep], second[keep], similarity[keep])]
-        self.waiting = int(keep.sum())
+        self.floor[end[full]] = similarity[full]
+        self.ends, self.waiting = [(end[best], other[best], similarity[best])], len(best)
 
     def edges(self) -> Edges:
         """What was kept, in ascending order."""
         self._prune()
-        first, second, similarity = self.parts[0]
-        order = order_by(first, second)
-        return Edges(first[order].astype(np.int64), second[order].astype(np.int64), similarity[order])
+        end, other, similarity = self.ends[0]
+        first, second = np.minimum(end, other).astype(np.int64), np.maximum(end, other).astype(np.int64)
+        chosen, _ = once(first, second)  # of an edge that is among the best of both ends
+        return Edges(first[chosen], second[chosen], similarity[chosen])
 
 
 def best_of_each(end: np.ndarray, other: np.ndarray, similarity: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
