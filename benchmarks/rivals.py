@@ -19,7 +19,7 @@ from schemas.table import vectors
 from transforms.blocks import few
 from transforms.cluster import ClusterOptions, bounds_of, embedder_of, whole_graph
 from transforms.compare import Compared
-from transforms.linkage import Graph
+from transforms.graph import Graph
 from transforms.parts import Parts
 from transforms.similarity import UNIT, products
 

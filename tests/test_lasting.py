@@ -17,15 +17,15 @@ from pipeline.stages import RunOptions
 from tests.builders import Photo, make_workdir, party
 from tests.homes import in_homes, told
 from tests.test_compare import bounds, bytes_of, grown
-from tests.test_linkage import BOUNDS, crowd, graph
+from tests.test_graph import BOUNDS, crowd, graph
 from transforms import blocks
 from transforms.blocks import ROW_BITS
 from transforms.cluster import ClusterOptions
 from transforms.compare import Compared
+from transforms.graph import Graph, all_kinds, all_steps, letters
 from transforms.homes import CLUSTERS, run_here
 from transforms.lasting import TABLES, Lasting
 from transforms.link import how
-from transforms.linkage import Graph, all_kinds, all_steps, letters
 from transforms.parts import Parts
 from transforms.rows import Rows
 

@@ -15,12 +15,12 @@ from pipeline import stages
 from pipeline.stages import RunOptions
 from tests.builders import make_workdir, party
 from tests.homes import in_homes
-from tests.test_linkage import BOUNDS, crowd, graph
-from transforms import adoption, blocks, levels, linkage, naming
+from tests.test_graph import BOUNDS, crowd, graph
+from transforms import adoption, blocks, clusters, naming
 from transforms import people as kinds_of_people
 from transforms.cluster import ClusterOptions
+from transforms.graph import cluster_faces
 from transforms.homes import FOLDER
-from transforms.linkage import cluster_faces
 from transforms.parts import Parts
 
 
@@ -37,7 +37,7 @@ def test_any_number_of_homes_gives_the_same(data):
     some = graph(embeddings, images)
     alone = cluster_faces(some, BOUNDS, persons, camps, merged)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(linkage, "run_here", in_homes(data.draw(st.integers(2, 9))))
+        patch.setattr("transforms.graph.run_here", in_homes(data.draw(st.integers(2, 9))))
         found = cluster_faces(some, BOUNDS, persons, camps, merged)
     for name in ("results", "people"):
         assert all(found[name][column].tolist() == alone[name][column].tolist() for column in alone[name])
@@ -103,5 +103,5 @@ def test_child_processes_give_what_one_gives_to_the_byte(workdir, tmp_path, monk
 
 
 def test_tables_of_homes_have_names_of_their_own():
-    tables = [kinds.kinds(8, 2) for kinds in (levels, adoption, kinds_of_people)] + [naming.kinds()]
+    tables = [kinds.kinds(8, 2) for kinds in (clusters, adoption, kinds_of_people)] + [naming.kinds()]
     assert len(set().union(*tables)) == sum(map(len, tables))

@@ -13,9 +13,9 @@ from schemas.identity import PEOPLE
 from tests.builders import shot, unit
 from transforms import digests, levels, people
 from transforms.cells import Cells
+from transforms.graph import Graph, all_kinds, letters
 from transforms.homes import run_here
 from transforms.identities import people_of
-from transforms.linkage import Graph, all_kinds, letters
 from transforms.rows import Rows, take
 from transforms.similarity import UNIT, Edges, on_grid
 from transforms.space import STEPS, Space

@@ -4,8 +4,8 @@ from __future__ import annotations
 import numpy as np
 
 from transforms.cells import Cells
+from transforms.clusters import kinds
 from transforms.homes import Home
-from transforms.levels import kinds
 from transforms.regions import cells_of, means_of, to_regions
 from transforms.similarity import on_grid
 

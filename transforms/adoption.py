@@ -13,8 +13,9 @@ import numpy as np
 
 from transforms.blocks import ROW_BITS
 from transforms.cells import Cells, best_of_cells
+from transforms.clusters import sums_of, vectors_of
 from transforms.homes import Home, Step
-from transforms.levels import Settle, sums_of, vectors_of
+from transforms.levels import Settle
 from transforms.regions import cells_of, means_of, to_regions
 from transforms.rows import Kind, Rows, once, rows_of, take, together
 from transforms.similarity import UNIT, add_to

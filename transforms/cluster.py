@@ -17,9 +17,10 @@ import scipy.sparse
 
 from schemas.embedder import Bounds, Embedder
 from schemas.table import vectors
-from transforms import digests, face_models, levels, naming, people, progress
+from transforms import clusters, digests, face_models, naming, people, progress
 from transforms.compare import Compared
 from transforms.distinct import distinct_images, of_distinct
+from transforms.graph import Graph, cluster_faces
 from transforms.homes import run_here
 from transforms.identities import (
     IdentityParts,
@@ -31,7 +32,6 @@ from transforms.identities import (
     write_identities,
 )
 from transforms.known import Known, known_digest, read_known, said_of, tell_ignored
-from transforms.linkage import Graph, cluster_faces
 from transforms.naming import DESCRIBED, JOINED, NAMED, PARTED
 from transforms.parts import NotReady, Parts
 from transforms.rows import TEXT, Rows, together
@@ -119,7 +119,7 @@ def named(face_ids: list[str], ids: np.ndarray, kept: Mapping[str, Rows], known:
     some = (naming.letters_before(*its) for its in earlier)
     for name, _, rows in chain(naming.letters_said(said_of(known)), *some):
         letters.setdefault(name, []).append(rows)
-    return run_here(naming.steps(), people.kinds(0, 0) | levels.kinds(0, 0) | naming.kinds(),
+    return run_here(naming.steps(), people.kinds(0, 0) | clusters.kinds(0, 0) | naming.kinds(),
                     {name: together(tables) for name, tables in letters.items()}, kept)
 
 

@@ -23,8 +23,8 @@ from schemas.table import vectors
 from transforms import digests, progress
 from transforms.blocks import ROW_BITS, Block, Earlier, blocks, from_binary
 from transforms.cells import by_cell, compare_cell
+from transforms.graph import Graph
 from transforms.in_child import InChild
-from transforms.linkage import Graph
 from transforms.mates import exclusive_images, same_person_twice
 from transforms.parts import NotReady, Parts, state_of
 from transforms.rows import as_column

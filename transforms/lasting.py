@@ -14,7 +14,7 @@ from transforms.homes import CLUSTERS, KEPT, LASTING, Mail, folder_of
 from transforms.parts import PHOTOS, NotReady, Parts, get, put
 
 TABLES = ("clusters", "sums", "marks", "links", "members", "faces", "vectors", "cells", "results")
-"""Of `levels.kinds` and `people.kinds`: what linking goes on from."""
+"""Of `clusters.kinds` and `people.kinds`: what linking goes on from."""
 
 
 @dataclass(frozen=True)

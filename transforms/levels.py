@@ -16,17 +16,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse
 
 from transforms.cells import Cells, by_cell, compare_cell
+from transforms.clusters import Answer, ask, clusters_of, look, records_of, renew_links, send_asks, sums_of
 from transforms.homes import Home, Step
 from transforms.regions import means_of, to_regions
 from transforms.rows import (
-    Kind,
     Rows,
     added,
     distinct,
-    empty,
     once,
     replaced,
     rows_of,
@@ -35,7 +33,7 @@ from transforms.rows import (
 )
 from transforms.similarity import MOST, UNIT, BestEdges
 from transforms.sorting import order_by, unique
-from transforms.stars import Clusters, Merging, Pairs
+from transforms.stars import Merging, Pairs
 
 WIDTH = 0.2
 """Of a level, as a cosine. On 20 thousand generated faces of 128 numbers, seeds 3 to 7, F is 0.9759 with 0.1, 0.9754 with 0.2,
@@ -49,46 +47,8 @@ HOPS = 3
 """From the least id of a group to its farthest cluster. On 20 thousand generated faces of 128 numbers, seed 3, F is 0.955 with
 1, 0.960 with 2, 0.961 with 3 and 4; on 100 thousand 0.956 and 0.957 with 3 to 20."""
 LAST = 3
-"""Levels at the lower end, for what had to wait. Of 1500 sets of 4 to 120 faces, as tests/test_linkage.py makes them, something
+"""Levels at the lower end, for what had to wait. Of 1500 sets of 4 to 120 faces, as tests/test_graph.py makes them, something
 is left to merge in 642 after 1, in 24 after 2, in none after 3."""
-
-
-def kinds(dimensions: int, spill: int) -> dict[str, Kind]:
-    """All tables, of vectors of so many numbers and faces in so many cells."""
-    number, real, flag = np.dtype(np.int64), np.dtype(np.float64), np.dtype(np.bool_)
-    body = {"id": number, "size": number, "half": number, "sum": np.dtype((np.int32, dimensions))}
-    return {
-        # kept, by ascending id
-        "clusters": {"id": number, "size": number, "half": number, "person": number},
-        "sums": {"id": number, "sum": body["sum"]},  # of clusters of several faces
-        "marks": {"id": number, "mark": number, "count": number},  # faces in an image that keeps them apart, and in camps
-        "links": {"id": number, "other": number, "average": real, "forbidden": flag},  # of both ends
-        "members": {"id": number, "face": number},  # ids of faces
-        "faces": {"id": number, "face": number, "sure": flag},  # and their numbers; whether it is known whose they are
-        "vectors": {"vector": np.dtype((np.int16, dimensions))},  # in the order of the faces
-        "cells": {"cells": np.dtype((np.int32, spill))},  # of them, too
-        "merges": {"id": number, "merge": number},
-        # kept from one step to the next
-        "ready": {"id": number, "other": number},
-        "groups": {"id": number, "group": number},
-        "gone": {"id": number, "into": number},
-        "grown": {"id": number},
-        "looked": {"id": number, "other": number, "average": real, "forbidden": flag},
-        "instead": {"id": number, "other": number},
-        # sent, beside some of the above
-        "newcomers": {"id": number, "face": number, "half": number, "person": number, "sure": flag,
-                      "vector": np.dtype((np.int16, dimensions)), "cells": np.dtype((np.int32, spill))},
-        "bodies": {**body, "group": number, "person": number},
-        "heads": body,
-        "inherited": {"id": number, "other": number, "former": number},
-        "verdicts": {"id": number, "into": number},
-        "records": body,
-        "asks": {"id": number, "other": number, "former": number},
-        "replies": {"id": number, "other": number, "average": real, "forbidden": flag},
-        "means": {"id": number, "region": number, "half": number, "mean": np.dtype((np.int16, dimensions)),
-                  "cells": np.dtype((np.int64, spill))},
-        "found": {"id": number, "other": number},
-    }
 
 
 def steps(least: float, whole: float | None, cells: Callable[[], Cells], known: bool, lasting: bool = False) -> Iterator[Step]:
@@ -123,32 +83,6 @@ def _down(highest: float, least: float, width: float) -> Iterator[Step]:
     yield Propose(np.inf)  # takes the answers in
 
 
-def sums_of(home: Home, ids: np.ndarray) -> np.ndarray:
-    """Of clusters int64 [n], int32 [n, D]: of one face alone it is its vector, and not kept twice."""
-    sums, result = home.keeps("sums"), np.empty((len(ids), *home.kinds["sums"]["sum"].shape), np.int32)
-    several, at = rows_of(sums, ids)
-    result[at] = sums["sum"][several]
-    alone = np.ones(len(ids), bool)
-    alone[at] = False
-    result[alone] = vectors_of(home, ids[alone])
-    return result
-
-
-def vectors_of(home: Home, ids: np.ndarray) -> np.ndarray:
-    """Of clusters int64 [n] of one face each, int16 [n, D]."""
-    return home.keeps("vectors")["vector"][np.searchsorted(home.keeps("faces")["id"], ids)]
-
-
-def marks_of_images(ids: np.ndarray, images: np.ndarray) -> Rows:
-    """What keeps faces of one image apart; arguments int64 [n]."""
-    return {"id": ids, "mark": images, "count": np.ones(len(ids), np.int64)}
-
-
-def marks_of_camps(ids: np.ndarray, camps: np.ndarray) -> Rows:
-    """What keeps people apart who are said to be two; arguments int [n]."""
-    return {"id": ids, "mark": -1 - camps.astype(np.int64), "count": np.ones(len(ids), np.int64)}
-
-
 class Begin:
     """Every face that comes is a cluster, beside those that there are, and asks whom of these it is like."""
 
@@ -164,7 +98,7 @@ class Begin:
         home.kept["marks"] = added(home.keeps("marks"), distinct(home.came("marks"), "id", "mark"))
         home.kept["links"] = added(home.keeps("links"), distinct(home.came("replies"), "id", "other"))
         home.kept["merges"] = distinct(home.came("merges"), "id", "merge")
-        _ask(home, home.came("inherited"))
+        ask(home, home.came("inherited"))
 
 
 class PassOn:
@@ -174,7 +108,7 @@ class PassOn:
         asks, results = home.came("asks"), home.keeps("results")
         other = results["head"][np.searchsorted(results["id"], asks["other"])]
         home.kept.pop("results", None)
-        _send_asks(home, {**asks, "other": other}, other, *_records(home))
+        send_asks(home, {**asks, "other": other}, other, *records_of(home))
 
 
 @dataclass(frozen=True)
@@ -185,8 +119,8 @@ class Propose:
 
     def __call__(self, home: Home) -> None:
         if home.letters or "instead" in home.kept:
-            _look(home)
-            _renew_links(home)
+            look(home)
+            renew_links(home)
         links = home.keeps("links")
         ready = np.flatnonzero((links["average"] >= self.low * UNIT) & ~links["forbidden"])
         if len(ready):
@@ -260,7 +194,7 @@ class Merge:
         ids, group = bodies["id"], bodies["group"]
         marks, members, links = (take(rows, order_by(rows["id"]))
                                  for rows in map(home.came, ("marks", "members", "links")))
-        clusters, = _clusters((bodies, marks))
+        clusters, = clusters_of((bodies, marks))
         row, other = np.searchsorted(ids, links["id"]), np.searchsorted(ids, links["other"])
         here = (ids[np.minimum(other, len(ids) - 1)] == links["other"])
         here[here] = group[row[here]] == group[other[here]]
@@ -313,95 +247,7 @@ class Settle:
         links = home.keeps("links")
         its, _ = rows_of(links, changed)
         home.kept["instead"] = {"id": links["id"][its], "other": links["other"][its]}
-        _ask(home, home.came("inherited"))
-
-
-def _ask(home: Home, asks: Rows) -> None:
-    """Send the records of clusters to those whom they ask to look at them."""
-    _send_asks(home, asks, asks["other"], _bodies(home, asks["id"]), home.keeps("marks"))
-
-
-def _bodies(home: Home, ids: np.ndarray) -> Rows:
-    """Of clusters, each once, by ascending id."""
-    ids, clusters = unique(ids), home.keeps("clusters")
-    return {"sum": sums_of(home, ids), **take(clusters, np.searchsorted(clusters["id"], ids))}
-
-
-def _send_asks(home: Home, asks: Rows, near: np.ndarray, records: Rows, marks: Rows) -> None:
-    """Send asks near ids int64 [n], and once to each home the record of who asks; `records` and `marks` by ascending id."""
-    home.send("asks", near, asks)
-    first, _ = once(asks["id"], home.home_of(near))
-    ids, near = asks["id"][first], near[first]
-    home.send("records", near, take(records, np.searchsorted(records["id"], ids)))
-    its, at = rows_of(marks, ids)
-    home.send("marks", near[at], take(marks, its))
-
-
-class Answer:
-    """Look at those who ask, and let them know; who is gone passes on what was asked."""
-
-    def __call__(self, home: Home) -> None:
-        asks, gone, grown = home.came("asks"), home.keeps("gone"), home.keeps("grown")
-        home.kept.pop("gone", None)
-        home.kept.pop("grown", None)
-        if not home.letters:
-            return
-        lost = np.isin(asks["other"], gone["id"])
-        if lost.any():
-            passed = take(asks, lost)
-            passed["other"] = gone["into"][np.searchsorted(gone["id"], passed["other"])]
-            _send_asks(home, passed, passed["other"], *_records(home))
-        looked = _look(home, ~lost)
-        looked = take(looked, ~np.isin(looked["id"], grown["id"]))  # who has grown asks itself
-        home.send("replies", looked["other"], {**looked, "id": looked["other"], "other": looked["id"]})
-
-
-def _records(home: Home) -> tuple[Rows, Rows]:
-    """Records and marks that came in, each once, by ascending id."""
-    return distinct(home.came("records"), "id"), distinct(home.came("marks"), "id", "mark")
-
-
-def _look(home: Home, some: np.ndarray | None = None) -> Rows:
-    """New links to those who ask, all or `some`, bool [n], to stand instead of those to their former ids."""
-    asks = home.came("asks") if some is None else take(home.came("asks"), some)
-    if not len(asks["id"]):
-        return empty(home.kinds["looked"])
-    (records, marks), first = _records(home), once(asks["other"], asks["id"])[0]
-    ids, others = asks["other"][first], asks["id"][first]
-    ours = _bodies(home, ids)
-    mine = take(home.keeps("marks"), rows_of(home.keeps("marks"), ours["id"])[0])
-    own, other = _clusters((ours, mine), (records, marks))
-    row, its = np.searchsorted(ours["id"], ids), np.searchsorted(records["id"], others)
-    looked = {"id": ids, "other": others, "average": own.average(row, other, its), "forbidden": own.forbidden(row, other, its)}
-    home.kept["looked"] = together([home.keeps("looked"), looked])
-    home.kept["instead"] = together([home.keeps("instead"), {"id": asks["other"], "other": asks["former"]}])
-    return looked
-
-
-def _renew_links(home: Home) -> None:
-    """Put what was looked at into the links, and what others have answered."""
-    links, new = home.keeps("links"), together([home.keeps("looked"), home.came("replies")])
-    gone = together([home.keeps("instead"), {"id": new["id"], "other": new["other"]}])
-    touched, _ = rows_of(links, unique(gone["id"]))
-    _, number = once(*(np.concatenate([gone[name], links[name][touched]]) for name in ("id", "other")))
-    stale = np.isin(number[len(gone["id"]):], number[:len(gone["id"])])
-    home.kept["links"] = replaced(links, touched[stale], distinct(new, "id", "other"))
-    home.kept.pop("looked", None)
-    home.kept.pop("instead", None)
-
-
-def _clusters(*some: tuple[Rows, Rows]) -> list[Clusters]:
-    """Of bodies by ascending id, and the marks of each."""
-    marks = unique(np.concatenate([its["mark"] for _, its in some]))
-    camps, images = np.split(marks, [np.searchsorted(marks, 0)])
-    result = []
-    for bodies, its in some:
-        row, image = np.searchsorted(bodies["id"], its["id"]), its["mark"] >= 0
-        seen, said = (scipy.sparse.csr_matrix(
-            (its["count"][which], (row[which], np.searchsorted(names, its["mark"][which]))), (len(bodies["id"]), len(names)))
-            for which, names in ((image, images), (~image, camps)))
-        result.append(Clusters(bodies["size"], bodies["half"], bodies["sum"], seen, said))
-    return result
+        ask(home, home.came("inherited"))
 
 
 @dataclass(frozen=True)
@@ -450,4 +296,4 @@ class Offer:
         linked = take(links, rows_of(links, unique(found["id"]))[0])
         _, number = once(*(np.concatenate([found[name], linked[name]]) for name in ("id", "other")))
         new = take(found, ~np.isin(number[:len(found["id"])], number[len(found["id"]):]) & (found["id"] < found["other"]))
-        _ask(home, {**new, "former": new["id"]})
+        ask(home, {**new, "former": new["id"]})

@@ -3,7 +3,7 @@
 Takes blocks whose faces were compared (`transforms.compare`) · Gives names of finished parts of identities · Rejects nobody
 
     what is said beforehand; blocks that were not linked before: faces and edges, to their homes, which may keep clusters of an
-    earlier run (`transforms.lasting`) -> steps of `transforms.linkage`
+    earlier run (`transforms.lasting`) -> steps of `transforms.graph`
     -> `transforms.identities`"""
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ import pyarrow.compute as pc
 
 from schemas.embedder import Bounds
 from schemas.table import vectors
-from transforms import digests, levels, naming, progress
+from transforms import digests, naming, progress
 from transforms.blocks import ROW_BITS, Block, from_binary
 from transforms.cells import Cells
+from transforms.clusters import marks_of_camps, marks_of_images
 from transforms.compare import Compared
+from transforms.graph import all_kinds, all_steps
 from transforms.homes import CLUSTERS, FOLDER, PRESENT, Home, Mail, Step, TakeSteps, post
 from transforms.identities import VERSION, IdentityParts, NamePeople, Naming
 from transforms.in_child import InChild
@@ -38,7 +40,6 @@ from transforms.known import (
     tell_ignored,
 )
 from transforms.lasting import Lasting
-from transforms.linkage import all_kinds, all_steps
 from transforms.mates import exclusive_images
 from transforms.parts import Parts
 from transforms.rows import Kind
@@ -188,10 +189,10 @@ class LayOut(beam.DoFn):
         images = np.unique(rows["image_key"].to_numpy(zero_copy_only=False).astype(str), return_inverse=True)[1]
         images = exclusive_images(images, about["exempt"].to_numpy())
         seen = here[images[here] >= 0]
-        home.send("marks", ids[seen], levels.marks_of_images(ids[seen], images[seen] | block.number << ROW_BITS))
+        home.send("marks", ids[seen], marks_of_images(ids[seen], images[seen] | block.number << ROW_BITS))
         (in_camp, camp), present = said.of(CAMP), ids[here]
         its = np.isin(in_camp, present)
-        home.send("marks", in_camp[its], levels.marks_of_camps(in_camp[its], camp[its]))
+        home.send("marks", in_camp[its], marks_of_camps(in_camp[its], camp[its]))
         its = np.isin(merged, present)
         home.send("merges", merged[its], {"id": merged[its], "merge": merge[its]})
         face, other, other_ids = (edges[column].to_numpy() for column in ("face", "other", "other_id"))

@@ -12,8 +12,9 @@ import scipy.sparse
 from scipy.sparse.csgraph import connected_components
 
 from transforms.cells import Cells, best_of_cells
+from transforms.clusters import sums_of
 from transforms.homes import Home, Step
-from transforms.levels import Merge, Settle, send_bodies, sums_of
+from transforms.levels import Merge, Settle, send_bodies
 from transforms.regions import cells_of, to_regions
 from transforms.rows import Kind, once, take
 from transforms.similarity import add_to, directions, products, squares

@@ -35,7 +35,7 @@ numbers on, and from 2500 of 512."""
 LEAST_SHRUNK = 0.01
 """Shrinkage at least: no direction counts more than ten times as much as it did, though nothing were seen to differ in it."""
 FEWEST_PEOPLE = 30
-"""With fewer nothing is learned: a choice, as that of `linkage.FEW`."""
+"""With fewer nothing is learned: a choice, as that of `graph.FEW`."""
 STEPS = 4096
 """Of 1, in a matrix: so that it is one of integers, and products are exact."""
 COARSER = 256
