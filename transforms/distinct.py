@@ -11,8 +11,17 @@ import pyarrow.compute as pc
 
 from transforms.parts import PHOTOS, NotReady, Parts
 
-ORDER = ("image_key", "rank", "uri", "root")
-"""Of rows of images, of which the first of each key counts; `rank` is its producer's."""
+ORDER = ("image_key", "rank", "uri", "root", "place")
+"""Of rows of images, of which the first of each key counts; `rank` is its producer's, `place` that of its part."""
+
+
+def counting(rows: pa.Table) -> tuple[pa.Table, np.ndarray]:
+    """Rows of images by `ORDER`, as far as they have its columns, and of each the row of its key that counts, int64 [n]."""
+    rows = rows.sort_by([(name, "ascending") for name in ORDER if name in rows.column_names])
+    keys = rows["image_key"].to_numpy(zero_copy_only=False)
+    first = np.ones(len(keys), bool)
+    first[1:] = keys[1:] != keys[:-1]
+    return rows, np.flatnonzero(first)[np.cumsum(first) - 1]
 
 
 def distinct_images(workdir: str, columns: list[str], producers: Sequence[str] = (PHOTOS,)) -> pa.Table:
@@ -23,13 +32,9 @@ def distinct_images(workdir: str, columns: list[str], producers: Sequence[str] =
     tables = [images.read_all(wanted, [producers[rank]]) for rank in ranks]
     if not tables:
         raise NotReady(f"{images.url} holds no parts")
-    table = pa.concat_tables([table.append_column("rank", pa.array(np.full(len(table), rank)))
-                              for rank, table in zip(ranks, tables, strict=True)])
-    table = table.sort_by([(name, "ascending") for name in ORDER])
-    keys = table["image_key"].to_numpy(zero_copy_only=False)
-    first = np.ones(len(keys), bool)
-    first[1:] = keys[1:] != keys[:-1]
-    return table.filter(pa.array(first)).select([*columns, "part"]).combine_chunks()
+    table, counts = counting(pa.concat_tables([table.append_column("rank", pa.array(np.full(len(table), rank)))
+                                               for rank, table in zip(ranks, tables, strict=True)]))
+    return table.take(pa.array(np.unique(counts))).select([*columns, "part"]).combine_chunks()
 
 
 @dataclass(frozen=True)
@@ -55,13 +60,13 @@ def copies(workdir: str, producers: Sequence[str] = (PHOTOS,)) -> Copies:
         rows = rows.filter(pa.array(np.isin(_hashes(rows), again)))
         tables.append(rows.append_column("rank", pa.array(np.full(len(rows), rank)))
                       .append_column("part", pa.array([part] * len(rows), pa.string())))
-    first: dict[str, str] = {}
     of_part: dict[str, set[str]] = {}
-    rows = pa.concat_tables(tables).sort_by([(name, "ascending") for name in ORDER])
-    for key, part in zip(rows["image_key"].to_pylist(), rows["part"].to_pylist(), strict=True):
-        if first.setdefault(key, part) != part:
+    rows, counts = counting(pa.concat_tables(tables))
+    for key, part, its in zip(*(rows[name].to_pylist() for name in ("image_key", "part")),
+                              rows["part"].take(pa.array(counts)).to_pylist(), strict=True):
+        if part != its:
             of_part.setdefault(part, set()).add(key)
-    return Copies(len(rows) - len(first), {part: pa.array(sorted(keys)) for part, keys in of_part.items()})
+    return Copies(len(rows) - len(np.unique(counts)), {part: pa.array(sorted(keys)) for part, keys in of_part.items()})
 
 
 def _hashes(rows: pa.Table) -> np.ndarray:

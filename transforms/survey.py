@@ -20,6 +20,7 @@ from schemas.table import vectors
 from transforms import digests, progress
 from transforms.blocks import ROW_BITS, Block, Earlier, from_binary
 from transforms.cells import CELL, CENTRES, SAMPLE, Cells
+from transforms.distinct import counting
 from transforms.in_child import InChild
 from transforms.mates import exclusive_images
 from transforms.parts import Parts
@@ -57,13 +58,10 @@ class FindCopies(beam.DoFn):
     """Of the images of a bucket, part and key of those that lie first in another part, by block (contract, section 2)."""
 
     def process(self, bucket: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, list[tuple[int, str]]]]:
-        rows = pa.concat_tables([_from_bytes(data) for data in bucket[1]])
-        rows = rows.sort_by([(name, "ascending") for name in ("image_key", "uri", "root", "place")])
+        rows, counts = counting(pa.concat_tables([_from_bytes(data) for data in bucket[1]]))
         keys, place = (rows[name].to_numpy(zero_copy_only=False) for name in ("image_key", "place"))
-        starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
-        first = np.repeat(place[starts], np.diff(starts, append=len(keys)))
         of_block: dict[int, list[tuple[int, str]]] = {}
-        for at in np.flatnonzero(place != first).tolist():
+        for at in np.flatnonzero(place != place[counts]).tolist():
             of_block.setdefault(int(place[at]) >> ROW_BITS, []).append((int(place[at]) & (1 << ROW_BITS) - 1, keys[at]))
         yield from of_block.items()
 
