@@ -18,7 +18,7 @@ from benchmarks import photos, processes
 from pipeline.stages import RunOptions, extract
 from transforms import digests, face_models, inputs
 from transforms.examination import Models, Opened, examine, open_picture
-from transforms.extract import ExtractHandler, ExtractOptions, close_examiners, name_chunk
+from transforms.extract import ExtractOptions, Extractor, close_examiners, name_chunk
 
 OPTIONS = ExtractOptions()
 
@@ -34,12 +34,12 @@ def loop(folder: str) -> None:
 
 
 def beamless(folder: str, workdir: str) -> None:
-    """The step's own handler, called by nobody but a loop."""
+    """The step's own work, called by nobody but a loop."""
     embedder = face_models.embedder(OPTIONS.faces)
-    handler = ExtractHandler(workdir, OPTIONS, embedder)
-    examiner = handler.load_model()
+    extractor = Extractor(workdir, OPTIONS, embedder)
+    examiner = extractor.load_model()
     for chunk in inputs.chunks([folder], OPTIONS):
-        list(handler.run_inference([name_chunk(chunk, OPTIONS, embedder)], examiner))
+        extractor.make_part(name_chunk(chunk, OPTIONS, embedder), examiner)
     close_examiners()
 
 

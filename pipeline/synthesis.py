@@ -24,7 +24,7 @@ from transforms.diffusion import find_for_pictures, find_for_words
 from transforms.examination import ModelOptions
 from transforms.extract import FOLDERS, ExtractChunks, ExtractOptions, NamedChunk, WorkerOptions, close_examiners, matters
 from transforms.failure import WrongUsage
-from transforms.generate import GenerateHandler, GenerateOptions, GeneratePictures, close_painters, name_sitting, rows_of
+from transforms.generate import GenerateOptions, GeneratePictures, Generator, close_painters, name_sitting, rows_of
 from transforms.parts import MADE_BY, PHOTOS, SYNTHETIC, Parts, filesystem, join, remove, state_of
 from transforms.recognize import RECOGNIZED, RecognizePeople, looked_at_part, recognized_part
 from transforms.sittings import sittings
@@ -132,8 +132,8 @@ def _generating(workdir: str, count: int, seed: int, model: str, how: GenerateOp
     for weights, given in ((found.words, False), (found.pictures, True)):
         some: dict[str, tuple[object, int]] = {one.part: (one, rows_of(one)) for one in named if bool(one.given_in) == given}
         if weights and some:
-            handler = GenerateHandler(workdir, model, how, device, weights, given)
-            steps.append(("generate", some, GeneratePictures(handler, accelerator)))
+            generator = Generator(workdir, model, how, device, weights, given)
+            steps.append(("generate", some, GeneratePictures(generator, accelerator)))
     return steps
 
 

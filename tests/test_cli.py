@@ -177,3 +177,10 @@ def test_a_picture_without_a_face_is_no_failure_of_extract(tmp_path, capsys):
 def test_a_device_that_cannot_be_is_wrong_usage(device, tmp_path, capsys):
     assert main(["extract", str(tmp_path), "--workdir", str(tmp_path / "w"), "--device", device]) == 2
     assert capsys.readouterr().err == f"umo-dataset: argument --device: {device!r} is not auto|cpu|cuda[:N]\n"
+
+
+def test_no_command_imports_torch_before_a_model_is_run():
+    """With torch installed that takes half a GB."""
+    code = "import sys, pipeline.cli; print(sorted({'torch', 'apache_beam.ml.inference.base'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -24,7 +24,7 @@ from tests.builders import EMBEDDER, drawn_photo
 from transforms import face_models, inputs
 from transforms.children import Children
 from transforms.examination import Examined, ExamineOptions, InProcess, examine_in_child, start_child
-from transforms.extract import ExtractChunks, ExtractHandler, ExtractOptions, NamedChunk, close_examiners, name_chunk
+from transforms.extract import ExtractChunks, ExtractOptions, Extractor, NamedChunk, close_examiners, name_chunk
 from transforms.face_models import FaceModel
 from transforms.failure import Failure
 from transforms.parts import Parts
@@ -63,7 +63,8 @@ def test_a_picture_that_kills_twice_is_one_reject(mortal, photos):
     workdir = str(photos / "work")
     chunks = inputs.chunks([str(photos)], OPTIONS)
     named = [name_chunk(chunk, OPTIONS, DLIB) for chunk in chunks]
-    made = list(ExtractHandler(workdir, OPTIONS, DLIB).run_inference(named, mortal))
+    extractor = Extractor(workdir, OPTIONS, DLIB)
+    made = [extractor.make_part(one, mortal) for one in named]
     assert made == [one.part for one in named]
     images = [row for part in made for row in Parts(workdir, "images").read(part).to_pylist()]
     rejects = {row["uri"]: row for part in made for row in Parts(workdir, "rejects").read(part).to_pylist()}
@@ -97,7 +98,7 @@ class Fussy:
 
 
 def fussy(folder: Path, always: bool, sides: Sequence[int] = (300, 80, 310, 320)
-          ) -> tuple[InProcess, ExtractHandler, list[NamedChunk]]:
+          ) -> tuple[InProcess, Extractor, list[NamedChunk]]:
     """What examines and is run, and chunks of square pictures of these sides."""
     options = ExtractOptions(faces=f"insightface:{insightface_weights.write_pack(folder / 'pack')}", device="cpu")
     (folder / "photos").mkdir()
@@ -107,23 +108,23 @@ def fussy(folder: Path, always: bool, sides: Sequence[int] = (300, 80, 310, 320)
     examiner = InProcess(options, about, None)
     examiner.models.faces = Fussy(examiner.models.faces, always)
     named = [name_chunk(chunk, options, about) for chunk in inputs.chunks([str(folder / "photos")], options)]
-    return examiner, ExtractHandler(str(folder / "work"), options, about), named
+    return examiner, Extractor(str(folder / "work"), options, about), named
 
 
 def test_a_picture_on_which_a_model_fails_costs_itself_and_not_its_batch(tmp_path):
-    examiner, handler, named = fussy(tmp_path, always=False)
-    made = list(handler.run_inference(named, examiner))
-    rejects = [row for part in made for row in Parts(handler.workdir, "rejects").read(part).to_pylist()]
+    examiner, extractor, named = fussy(tmp_path, always=False)
+    made = [extractor.make_part(one, examiner) for one in named]
+    rejects = [row for part in made for row in Parts(extractor.workdir, "rejects").read(part).to_pylist()]
     assert [(row["uri"], row["reason"], row["transient"]) for row in rejects] == [("1.jpg", "model_failed", True)]
-    assert sum(Parts(handler.workdir, "images").read(part).num_rows for part in made) == 3
+    assert sum(Parts(extractor.workdir, "images").read(part).num_rows for part in made) == 3
 
 
 def test_pictures_on_which_a_model_goes_on_failing_stay_rejects(tmp_path):
-    examiner, handler, named = fussy(tmp_path, always=False, sides=(80, 300, 90))
-    rejects = Parts(handler.workdir, "rejects")
+    examiner, extractor, named = fussy(tmp_path, always=False, sides=(80, 300, 90))
+    rejects = Parts(extractor.workdir, "rejects")
     for retry in (False, True, True):
-        again = ExtractHandler(handler.workdir, handler.options, handler.embedder, retry=retry)
-        made = list(again.run_inference(named, examiner))
+        again = Extractor(extractor.workdir, extractor.options, extractor.embedder, retry=retry)
+        made = [again.make_part(one, examiner) for one in named]
         rows = [row for part in made for row in rejects.read(part).to_pylist()]
         assert [(row["uri"], row["reason"]) for row in rows] == [("0.jpg", "model_failed"), ("2.jpg", "model_failed")]
 
@@ -164,9 +165,9 @@ def test_a_worker_with_other_weights_is_refused(tmp_path):
 
 
 def test_a_model_that_fails_on_everything_ends_the_stage(tmp_path):
-    examiner, handler, named = fussy(tmp_path, always=True)
+    examiner, extractor, named = fussy(tmp_path, always=True)
     with pytest.raises(Failure, match=r"fail on any picture \(ValueError: a picture that I cannot take\)"):
-        list(handler.run_inference(named, examiner))
+        extractor.make_part(named[0], examiner)
     assert not (tmp_path / "work").exists()
 
 

@@ -18,7 +18,7 @@ from tests.builders import drawn_photo
 from transforms import digests, face_models
 from transforms.children import Children, Killed
 from transforms.examination import Examined, ExamineOptions, InProcess, examine_in_child, start_child
-from transforms.extract import ExtractHandler, ExtractOptions
+from transforms.extract import ExtractOptions, Extractor
 from transforms.face_models import FaceModel, MissingModel
 from transforms.failure import WrongUsage
 from transforms.pictures import BadPicture, Limits, decode, encode
@@ -151,8 +151,8 @@ def test_a_worker_that_dies_loses_one_picture(subject):
 
 
 def test_what_beam_sends_to_workers_can_be_pickled(subject):
-    handler = ExtractHandler("memory://work", ExtractOptions(faces=subject.name), subject.model.embedder)
-    assert pickle.loads(pickle.dumps(handler)).embedder == subject.model.embedder
+    extractor = Extractor("memory://work", ExtractOptions(faces=subject.name), subject.model.embedder)
+    assert pickle.loads(pickle.dumps(extractor)).embedder == subject.model.embedder
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from schemas.weights import Weights
 from tests import diffusers_weights
 from transforms import digests, face_models, pictures
 from transforms.casting import photos_of_people
-from transforms.generate import GenerateHandler, GenerateOptions, GeneratePictures, NamedPictures, name_sitting
+from transforms.generate import GenerateOptions, GeneratePictures, Generator, NamedPictures, name_sitting
 from transforms.parts import PHOTOS, SYNTHETIC, NotReady, Parts
 from transforms.recognize import looked_at_part
 from transforms.sittings import sittings
@@ -361,9 +361,9 @@ def test_what_is_looked_at_otherwise_is_not_generated_again():
 
 
 def test_a_gpu_is_asked_for_where_the_user_says_which():
-    handler = GenerateHandler("w", "model", GenerateOptions(), "auto", WEIGHTS, given=False)
+    generator = Generator("w", "model", GenerateOptions(), "auto", WEIGHTS, given=False)
     pipeline = beam.Pipeline()
-    _ = pipeline | beam.Create([NamedPictures("part", ())]) | GeneratePictures(handler, "type:nvidia-l4;count:1")
+    _ = pipeline | beam.Create([NamedPictures("part", ())]) | GeneratePictures(generator, "type:nvidia-l4;count:1")
     where = pipeline.to_runner_api().components.environments.values()
     hints = [dict(one.resource_hints) for one in where if one.resource_hints]
     assert hints == [{"beam:resources:accelerator:v1": b"type:nvidia-l4;count:1"}]

@@ -8,7 +8,7 @@ import dataclasses
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -16,7 +16,6 @@ import apache_beam as beam
 import PIL.Image
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.ml.inference.base import ModelHandler, RunInference
 
 from schemas.chunk import Chunk, Item
 from schemas.crop import Crop, crops_schema
@@ -142,26 +141,20 @@ def close_examiners() -> None:
             _open.popitem()[1].close()
 
 
-class ExtractHandler(ModelHandler[NamedChunk, str, Examiner]):
-    """A chunk at a time: read, examine, write its four parts, give their name. The model is loaded once a process."""
+class Extractor:
+    """Makes the four parts of a chunk (`inference.PartMaker`): read, examine, write."""
 
     def __init__(self, workdir: str, options: ExtractOptions, embedder: Embedder, persons: Weights | None = None,
                  retry: bool = False) -> None:
-        super().__init__(min_batch_size=1, max_batch_size=1)  # a chunk is a batch already
         self.workdir, self.options, self.retry = workdir, options, retry
         self.embedder, self.persons = embedder, persons
 
     def load_model(self) -> Examiner:
         return open_examiner(self.options, self.embedder, self.persons)
 
-    def run_inference(self, batch: Sequence[NamedChunk], model: Examiner, inference_args: object = None) -> Iterator[str]:
-        for named in batch:
-            yield self._write(named, model)
-
-    def _write(self, named: NamedChunk, examiner: Examiner) -> str:
-        chunk = named.chunk
+    def make_part(self, named: NamedChunk, model: Examiner) -> str:
         again = self._transient(named) if self.retry else None
-        tables = self._extract(chunk, again, examiner).tables(self.embedder, self.persons)
+        tables = self._extract(named.chunk, again, model).tables(self.embedder, self.persons)
         if again is not None:
             tables = {folder: self._merge(named.part, folder, tables[folder], again) for folder in FOLDERS}
         for folder in FOLDERS:
@@ -246,10 +239,7 @@ class ExtractChunks(beam.PTransform):
     """Run the transient rejects again, and nothing else."""
 
     def expand(self, chunks: beam.PCollection[NamedChunk]) -> beam.PCollection[str]:
-        handler = ExtractHandler(self.workdir, self.options, self.embedder, self.persons, self.retry)
-        step: beam.PTransform = RunInference(handler)
-        if self.options.accelerator:
-            step = step.with_resource_hints(accelerator=self.options.accelerator)
-        return (chunks
-                | "Spread" >> beam.Reshuffle()  # chunks, on any worker
-                | "Extract" >> step)
+        from transforms.inference import MakeParts  # late: see there
+
+        extractor = Extractor(self.workdir, self.options, self.embedder, self.persons, self.retry)
+        return chunks | "Extract" >> MakeParts(extractor, self.options.accelerator)

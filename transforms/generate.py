@@ -5,12 +5,11 @@ whether a picture shows whom it was to show is said when it is recognized"""
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import apache_beam as beam
 import PIL.Image
-from apache_beam.ml.inference.base import ModelHandler, RunInference
 
 from schemas.picture import Picture, Sitting
 from schemas.scene import Proposal, read_proposals
@@ -78,12 +77,11 @@ def close_painters() -> None:
             _open.popitem()[1].close()
 
 
-class GenerateHandler(ModelHandler[NamedPictures, str, Painter]):
-    """A part at a time, in batches of its own, so that nothing depends on who batched; the model is loaded once a process."""
+class Generator:
+    """Makes a part of `synthetic` (`inference.PartMaker`), in batches of its own, so that nothing depends on who batched."""
 
     def __init__(self, workdir: str, model: str, options: GenerateOptions, device: str, weights: Weights, given: bool) -> None:
         """`model`: folder or hub name; `weights`: what it is; `given`: whether it is given pictures."""
-        super().__init__(min_batch_size=1, max_batch_size=1)  # a part is a batch already
         self.workdir, self.model, self.options, self.device = workdir, model, options, device
         self.weights, self.given = weights, given
 
@@ -97,16 +95,15 @@ class GenerateHandler(ModelHandler[NamedPictures, str, Painter]):
                               f"{self.weights}")
             return _open[key]
 
-    def run_inference(self, batch: Sequence[NamedPictures], model: Painter, inference_args: object = None) -> Iterator[str]:
-        for named in batch:
-            given = self._given(named)
-            shown = [[given[key][0] for key in one.given] for one in named.pictures]
-            made: list[tuple[bytes | None, Proposal]] = []
-            for one, picture in model.paint(named.pictures, shown):
-                made += self._rows(one, picture, [given[key][1] for key in one.given])
-                progress.advance("generate", len(one.captions))
-            write_part(self.workdir, named.part, made)
-            yield named.part
+    def make_part(self, named: NamedPictures, model: Painter) -> str:
+        given = self._given(named)
+        shown = [[given[key][0] for key in one.given] for one in named.pictures]
+        made: list[tuple[bytes | None, Proposal]] = []
+        for one, picture in model.paint(named.pictures, shown):
+            made += self._rows(one, picture, [given[key][1] for key in one.given])
+            progress.advance("generate", len(one.captions))
+        write_part(self.workdir, named.part, made)
+        return named.part
 
     def _given(self, named: NamedPictures) -> dict[str, tuple[PIL.Image.Image, str]]:
         """Key -> picture and image_key, of all that some of these are given. Raises Failure."""
@@ -136,14 +133,11 @@ class GenerateHandler(ModelHandler[NamedPictures, str, Painter]):
 class GeneratePictures(beam.PTransform):
     """Named pictures become parts of `synthetic` and tars beside them."""
 
-    handler: GenerateHandler
+    generator: Generator
     accelerator: str | None = None
     """GPU of the workers, as Beam's resource hints write it; None: none is asked for."""
 
     def expand(self, named: beam.PCollection[NamedPictures]) -> beam.PCollection[str]:
-        step: beam.PTransform = RunInference(self.handler)
-        if self.accelerator:
-            step = step.with_resource_hints(accelerator=self.accelerator)
-        return (named
-                | "Spread" >> beam.Reshuffle()  # pictures of a part, on any worker
-                | "Generate" >> step)
+        from transforms.inference import MakeParts  # late: see there
+
+        return named | "Generate" >> MakeParts(self.generator, self.accelerator)
