@@ -27,10 +27,10 @@ class Usage:
 
 
 def python(*arguments: str) -> Usage:
-    """Run this interpreter with the arguments. Raises CalledProcessError."""
+    """Run this interpreter with the arguments. Raises CalledProcessError, after what it had to say."""
     start = time.monotonic()
-    with tempfile.TemporaryFile("w+") as printed:
-        process = subprocess.Popen([sys.executable, *arguments], stdout=printed, stderr=subprocess.DEVNULL)
+    with tempfile.TemporaryFile("w+") as printed, tempfile.TemporaryFile("w+") as told:
+        process = subprocess.Popen([sys.executable, *arguments], stdout=printed, stderr=told)
         peaks: dict[int, int] = {}
         over = threading.Event()
 
@@ -47,6 +47,9 @@ def python(*arguments: str) -> Usage:
         thread.join()
         printed.seek(0)
         output = printed.read()
+        if status:
+            told.seek(0)
+            sys.stderr.write(told.read())
     if status:
         raise subprocess.CalledProcessError(os.waitstatus_to_exitcode(status), list(arguments))
     return Usage(seconds, usage.ru_utime + usage.ru_stime, output, [peaks[pid] for pid in sorted(peaks)])
