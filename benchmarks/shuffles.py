@@ -14,8 +14,8 @@ import os
 
 os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"  # before numpy: a thread's time is all that it takes
 
+import contextlib
 import functools
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -25,11 +25,12 @@ from typing import Any
 
 import apache_beam as beam
 
-from benchmarks.identities import FaceSet, make, place
+from benchmarks.identities import MADE, FaceSet, make, place
 from pipeline import stages
 from pipeline.stages import RunOptions
 from transforms import compare, homes, identities, link, parts, survey
 from transforms.cluster import ClusterOptions
+from transforms.parts import Parts
 
 MEASURED: list[type[beam.DoFn]] = [
     survey.KeyImages, survey.FindCopies, survey.SurveyBlock, survey.MakeTable, compare.PlaceBlock, compare.CompareRegion,
@@ -56,7 +57,7 @@ class Meter:
         self.before: list[tuple[Any, str, Any]] = []
         for kind in MEASURED:
             self._replace(kind, "process", self._measured(kind.process))
-        self._replace(parts, "put", self._counted(parts.put))
+        self._replace(parts, "appearing_whole", self._counted(parts.appearing_whole))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -81,18 +82,20 @@ class Meter:
             yield from given
         return measured
 
-    def _counted(self, put: Any) -> Any:
-        def counted(url: str, data: Any) -> None:
-            self.here.bytes = getattr(self.here, "bytes", 0) + len(memoryview(data))
-            put(url, data)
+    def _counted(self, appearing_whole: Any) -> Any:
+        @contextlib.contextmanager
+        def counted(path: str) -> Iterator[str]:
+            with appearing_whole(path) as waiting:
+                yield waiting
+                self.here.bytes = getattr(self.here, "bytes", 0) + os.path.getsize(waiting)
         return counted
 
 
 def measure(faces: FaceSet, seed: int, keep: Path | None) -> dict[str, Moved]:
     with place(keep, f"{faces}-{seed}") as workdir:
         make(faces, seed, workdir)
-        for folder in ("grid", "crowding", "edges", "identities", "people"):
-            shutil.rmtree(workdir / folder, ignore_errors=True)
+        for folder in MADE:
+            Parts(str(workdir), folder).discard()
         with Meter() as meter:
             stages.cluster(str(workdir), ClusterOptions(cluster_processes=1), RunOptions())
         return meter.moved

@@ -66,7 +66,7 @@ def put(url: str, data: bytes) -> None:
     if not is_local(fs):
         fs.pipe_file(path, data)
         return
-    with _appearing_whole(path) as waiting, open(waiting, "wb") as file:
+    with appearing_whole(path) as waiting, open(waiting, "wb") as file:
         file.write(data)
 
 
@@ -75,7 +75,7 @@ def _sink(url: str) -> Iterator[pa.NativeFile]:
     """To write one whole file into, which is there when the block has ended: on local disks it is not held in memory first."""
     fs, path = filesystem(url)
     if is_local(fs):
-        with _appearing_whole(path) as waiting, pa.OSFile(waiting, "wb") as file, pa.BufferedOutputStream(file, BUFFER) as sink:
+        with appearing_whole(path) as waiting, pa.OSFile(waiting, "wb") as file, pa.BufferedOutputStream(file, BUFFER) as sink:
             yield sink
     else:
         sink = pa.BufferOutputStream()
@@ -89,12 +89,12 @@ def put_file(url: str, local: str) -> None:
     if not is_local(fs):
         fs.put_file(local, path)
         return
-    with _appearing_whole(path) as waiting:
+    with appearing_whole(path) as waiting:
         shutil.copyfile(local, waiting)
 
 
 @contextlib.contextmanager
-def _appearing_whole(path: str) -> Iterator[str]:
+def appearing_whole(path: str) -> Iterator[str]:
     """A temporary name beside `path`, which takes its place at the end, or leaves nothing."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     waiting = f"{path}.{os.getpid()}-{os.urandom(4).hex()}.tmp"
