@@ -1,8 +1,11 @@
-"""Stages on workers of another process: the same bytes, and what a user is told, wherever it was found out."""
+"""Bundles of this process lose nothing; stages on workers of another: the same bytes, and what a user is told, wherever it was
+found out."""
 from __future__ import annotations
 
 import hashlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,12 @@ from tests.job_server import free_port, job_server
 def elsewhere():
     with job_server() as options:
         yield options
+
+
+def test_whatever_long_bundles_give_on_arrives():
+    done = subprocess.run([sys.executable, "-m", "tests.long_bundles"], capture_output=True, text=True,
+                          cwd=Path(__file__).parents[1])
+    assert done.returncode == 0, done.stderr
 
 
 def make(folder: Path, *options: str) -> dict[str, str]:
