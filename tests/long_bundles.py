@@ -13,7 +13,7 @@ from pipeline import beam_runner
 from transforms.homes import CAME, Mail
 
 MEMORY = 6 << 30
-"""Bytes of address space: where elements are cut, Beam may read the rest as a list of a thousand million windows."""
+"""Bytes that may be written to: where elements are cut, Beam may read the rest as a list of a thousand million windows."""
 SECONDS = 3.0
 """Thrice as long as Beam waits by itself until it sends on what there is."""
 
@@ -40,5 +40,5 @@ def build(pipeline: beam.Pipeline) -> None:
 
 
 if __name__ == "__main__":
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     beam_runner.run(build, "DirectRunner", [], children=2)
