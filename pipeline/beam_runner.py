@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 import apache_beam as beam
 import grpc
 from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
-from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
+from pipeline import local_worker
 from transforms import progress
 from transforms.failure import Failure
 
@@ -27,11 +27,6 @@ is a plain Failure of ours."""
 BUNDLES_AT_ONCE = 2
 """Threads that run bundles on one machine: while one waits for the last pictures of its chunk, the other's keep the
 child processes busy. So many for each child process, where one child at a time works on a bundle."""
-WHEN_FULL = 0
-"""When a bundle's elements are sent on, in Beam's milliseconds: when there are 10 MB, or it ends. By itself Beam's local
-runner sends them every second too, from another thread, which may cut an element that is just being written, and loses what is
-written while it sends (apache_beam.runners.worker.data_plane, 2.77: TimeBasedBufferingClosableOutputStream). Where four bundles
-write for three seconds, six of six runs failed (tests/long_bundles.py)."""
 
 
 def beam_flags() -> dict[str, argparse.Action]:
@@ -59,7 +54,7 @@ def run(build: Callable[[beam.Pipeline], object], runner: str, beam_args: Sequen
     Raises Failure where the machine failed (no space, no permission, a store that does not answer), and what Beam raises
     where the code did."""
     if runner in LOCAL:
-        worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = WHEN_FULL
+        local_worker.register()
         options = PipelineOptions(list(beam_args), direct_num_workers=BUNDLES_AT_ONCE * children,
                                   direct_running_mode="multi_threading")
         pipeline = beam.Pipeline(runner=FnApiRunner(), options=options)  # by itself: DirectRunner would fetch Prism

@@ -21,9 +21,19 @@ def elsewhere():
         yield options
 
 
-def test_whatever_long_bundles_give_on_arrives():
-    done = subprocess.run([sys.executable, "-m", "tests.long_bundles"], capture_output=True, text=True,
+def in_a_process(module: str) -> subprocess.CompletedProcess[str]:
+    """Ended by force after two minutes: what waits for ever would say nothing."""
+    return subprocess.run([sys.executable, "-m", module], capture_output=True, text=True, timeout=120,
                           cwd=Path(__file__).parents[1])
+
+
+def test_whatever_long_bundles_give_on_arrives():
+    done = in_a_process("tests.long_bundles")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_failure_ends_the_run_though_another_worker_is_late():
+    done = in_a_process("tests.late_worker")
     assert done.returncode == 0, done.stderr
 
 
