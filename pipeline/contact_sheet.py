@@ -2,10 +2,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import tarfile
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from transforms.parts import filesystem, join
 
 MAX_SAMPLES = 24
 """Samples with pictures in a report."""
-TARGET_SIDE, REFERENCE_SIDE = 480, 176
+TARGET_SIDE, REFERENCE_SIDE, PERSON_SIDE = 480, 176, 96
 """Longest side of a thumbnail, pixels."""
 QUALITY = 80
 """Of a thumbnail's JPEG: about 35 kB a target, so that a report stays below 6 MB with ten references a sample."""
@@ -107,6 +108,48 @@ class Group:
     shown: list[SampleShown]
 
 
+@dataclass(frozen=True, order=True)
+class Place:
+    """Where a reference of somebody lies."""
+
+    shard: str
+    """Path of the shard, relative to the dataset, without extension."""
+    key: str
+    number: int
+    """Of the reference, from 0."""
+
+
+@dataclass(frozen=True)
+class PersonShown:
+    """Somebody, with who is most like them."""
+
+    about: Mapping[str, Any]
+    """A row of `least_sure` in `dataset.json`."""
+    picture: Picture | None
+    nearest_picture: Picture | None
+    """None where the dataset has no reference of them."""
+
+
+def read_people(output: str, least_sure: Iterable[Mapping[str, Any]], places: Mapping[str, Place]) -> list[PersonShown]:
+    """The least sure people as they are shown. `places`: identity -> a reference. Raises Failure."""
+    rows = list(least_sure)
+    keys: dict[str, set[str]] = {}
+    for place in (places[name] for row in rows for name in (row["identity"], row["nearest"]) if name in places):
+        keys.setdefault(place.shard, set()).add(place.key)
+    members = {(shard, key): its for shard, wanted in keys.items() for key, its in read_members(output, shard, wanted).items()}
+
+    def picture(name: str) -> Picture | None:
+        if name not in places:
+            return None
+        place = places[name]
+        its = members[place.shard, place.key]
+        with _damage_in(output, place.shard, place.key):
+            whole = pictures.decode(its[json.loads(its["json"])["references"][place.number]["member"]], pictures.UNLIMITED)
+            return thumbnail(whole, PERSON_SIDE, {})
+
+    return [PersonShown(row, picture(row["identity"]), picture(row["nearest"])) for row in rows]
+
+
 def read_groups(output: str, candidates: Iterable[Candidate], samples: Mapping[str, int]) -> list[Group]:
     """Which of the candidates are shown, by config, least sure first. `samples`: config -> how many it has. Raises Failure."""
     picked = pick(candidates, MAX_SAMPLES)
@@ -116,13 +159,20 @@ def read_groups(output: str, candidates: Iterable[Candidate], samples: Mapping[s
     shown = {}
     for shard, wanted in keys.items():
         for key, members in read_members(output, shard, wanted).items():
-            try:
+            with _damage_in(output, shard, key):
                 shown[shard, key] = show(members)
-            except (KeyError, ValueError, pictures.BadPicture) as error:
-                raise Failure(f"sample {key} in {shard}.tar of {output} is damaged ({in_a_line(error)}): `verify` tells "
-                              "what else is") from None
     return [Group(config, samples[config], [shown[chosen.shard, chosen.key] for chosen in queue])
             for config, queue in picked.items()]
+
+
+@contextlib.contextmanager
+def _damage_in(output: str, shard: str, key: str) -> Iterator[None]:
+    """Raises Failure where the block finds a sample damaged."""
+    try:
+        yield
+    except (KeyError, ValueError, IndexError, pictures.BadPicture) as error:
+        raise Failure(f"sample {key} in {shard}.tar of {output} is damaged ({in_a_line(error)}): `verify` tells "
+                      "what else is") from None
 
 
 def pick(candidates: Iterable[Candidate], limit: int) -> dict[str, list[Candidate]]:

@@ -24,6 +24,8 @@ from transforms.synthetic import synthesized
 LIBRARIES = ("apache-beam", "numpy", "pillow", "pyarrow", "scipy")
 """Whose versions can change a byte of any dataset; the models' packages are added."""
 SHARD = re.compile(r"^refs-\d+/(train|val|test)-\d{6}\.(tar|parquet)$")
+LEAST_SURE = 12
+"""People whom `dataset.json` names and the report shows: what one looks through at a glance."""
 BESIDE = ("README.md", "dataset.json", "croissant.json", "report.html", "funnel.json")
 
 
@@ -109,9 +111,24 @@ def describe(workdir: str) -> dict[str, Any]:
         "libraries": _versions({model["backend"] for model in models.values()}),
         "counts": {"samples": sum(samples.values()), "by_config_and_split": dict(sorted(samples.items())),
                    "by_source": dict(sorted(Counter(written["source"].to_pylist()).items())),
-                   "identities": len(pc.unique(pc.struct_field(people, "identity")))},
+                   "identities": len(identities := pc.unique(pc.struct_field(people, "identity")))},
+        "least_sure": least_sure(workdir, identities),
         "shards": shards,
     }
+
+
+def least_sure(workdir: str, identities: pa.Array) -> list[dict[str, Any]]:
+    """Those of the people whose own faces are least more like them than somebody else is: rows of `W/people`, least sure first.
+
+    Nobody is so to whom nobody is near. `similarity`: mean cosine of a person's faces to the person."""
+    people, found = Parts(workdir, "people"), []
+    for part in people.parts():
+        rows = people.read(part, ["identity", "faces", "spread", "nearest", "nearest_similarity"])
+        for row in rows.filter(pc.and_(pc.is_in(rows["identity"], identities), pc.is_valid(rows["nearest"]))).to_pylist():
+            found.append({"identity": row["identity"], "faces": row["faces"], "similarity": round(1 - row["spread"], 4),
+                          "nearest": row["nearest"], "nearest_similarity": round(row["nearest_similarity"], 4)})
+        found = sorted(found, key=lambda one: (one["similarity"] - one["nearest_similarity"], one["identity"]))[:LEAST_SURE]
+    return found
 
 
 def _versions(backends: set[str]) -> dict[str, str]:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from pipeline import dataset
 from pipeline.charts import Plot, categories, doubling, histogram, joined, percent, pixel_histogram
-from pipeline.contact_sheet import MAX_SAMPLES, TAG, Candidate, config_order, read_groups
+from pipeline.contact_sheet import MAX_SAMPLES, TAG, Candidate, Place, config_order, read_groups, read_people
 from pipeline.funnel import Step, bottleneck
 from schemas.reject import REASONS
 from transforms.failure import Failure, in_a_line
@@ -47,11 +47,13 @@ def report(output: str) -> str:
 def render(output: str) -> str:
     """The report of a finished dataset as HTML. Raises Failure."""
     about, steps = dataset.read(output), read_steps(output)
-    seen = survey(output, about["shards"])
+    least_sure = about.get("least_sure", [])  # an earlier version's dataset has none
+    seen = survey(output, about["shards"], {row[name] for row in least_sure for name in ("identity", "nearest")})
     environment = jinja2.Environment(loader=jinja2.PackageLoader("pipeline", ""), autoescape=True, trim_blocks=True,
                                      lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     return environment.get_template("report.html.jinja").render(
-        about=about, seen=seen, groups=read_groups(output, seen.candidates, seen.by_config),
+        about=about, seen=seen, people=read_people(output, least_sure, seen.places),
+        groups=read_groups(output, seen.candidates, seen.by_config),
         funnel=[funnel_rows(step) for step in steps], limits=bottleneck(steps),
         plots=plots(seen, about), splits=sorted({shard["split"] for shard in about["shards"]}, key=_split_order),
         licenses=seen.licenses.most_common(MAX_ROWS), max_rows=MAX_ROWS, tag=TAG)
@@ -94,6 +96,10 @@ class Survey:
     """One value a sample."""
     people: Counter[str] = field(default_factory=Counter)
     """Identity -> its references."""
+    wanted: set[str] = field(default_factory=set)
+    """Identities of whom a reference is looked for."""
+    places: dict[str, Place] = field(default_factory=dict)
+    """One that was found -> its first reference."""
     by_config: Counter[str] = field(default_factory=Counter)
     bystanders: Counter[int] = field(default_factory=Counter)
     sources: Counter[str] = field(default_factory=Counter)
@@ -119,7 +125,12 @@ class Survey:
                                                for name in ("width", "height"))))
         for name, values in self.measures.items():
             values.append(table[name].to_numpy())
-        _count(self.people, pc.struct_field(references, "identity"))
+        identities = pc.struct_field(references, "identity")
+        _count(self.people, identities)
+        for name in self.wanted - self.places.keys():
+            if (at := pc.index(identities, name).as_py()) >= 0:
+                sample, number = divmod(at, len(references) // len(table))
+                self.places[name] = Place(shard, table["key"][sample].as_py(), number)
         _count(self.bystanders, table["bystanders"])
         _count(self.sources, table["source"])
         _count(self.licenses, pc.struct_field(references, "license"))
@@ -136,9 +147,9 @@ class Survey:
         return float(values.mean()) if len(values) else None
 
 
-def survey(output: str, shards: Iterable[Mapping[str, Any]]) -> Survey:
+def survey(output: str, shards: Iterable[Mapping[str, Any]], wanted: set[str]) -> Survey:
     """The numbers of all samples. `shards`: rows of `dataset.json`. Raises Failure."""
-    seen = Survey()
+    seen = Survey(wanted=wanted)
     for shard in shards:
         name = f"{shard['path']}.parquet"
         try:

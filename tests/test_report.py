@@ -203,6 +203,18 @@ def test_a_dataset_without_samples_has_a_report() -> None:
     assert "0 samples of" in text and "There are none." in text
 
 
+def test_people_are_shown_with_the_nearest_who_may_be_in_no_sample(output: str) -> None:
+    before = Page(report.render(output))
+    about = json.loads(get(join(output, "dataset.json")))
+    about["least_sure"] = [{"identity": "id1", "faces": 1234, "similarity": 0.71, "nearest": "id0", "nearest_similarity": 0.68},
+                           {"identity": "id0", "faces": 5, "similarity": 0.9, "nearest": ATTACK, "nearest_similarity": 0.3}]
+    put(join(output, "dataset.json"), json.dumps(about).encode())
+    after = Page(report.render(output))
+    assert after.tags["image"] == before.tags["image"] + 3
+    text = "".join(after.text)
+    assert text.index("1,234") < text.index("0.68") < text.index(ATTACK, text.index("0.68"))
+
+
 @pytest.mark.parametrize("name", ["dataset.json", "funnel.json", "refs-2/train-000000.tar",
                                   "refs-3/train-000000.parquet"])
 def test_a_missing_file_is_named(output: str, name: str) -> None:

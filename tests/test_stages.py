@@ -15,6 +15,7 @@ import pytest
 from pipeline import funnel, stages, verify
 from pipeline.build import finish
 from pipeline.cli import main
+from pipeline.dataset import LEAST_SURE
 from pipeline.stages import RunOptions
 from tests.builders import EMBEDDER, Photo, make_workdir, party
 from transforms import face_models, matching
@@ -121,6 +122,19 @@ def test_no_path_of_this_machine_leaves_the_work_directory(finished):
     for path in (finished / "out").rglob("*"):
         if path.is_file():
             assert str(finished).encode() not in path.read_bytes(), path
+
+
+def test_dataset_names_its_least_sure_people(finished):
+    """Somebody is the less sure the nearer others are, for how near the own faces are: all are named here, for they are few."""
+    about = json.loads((finished / "out" / "dataset.json").read_text())
+    samples = Parts(str(finished / "work"), "samples").read_all().to_pylist()
+    used = {reference["identity"] for sample in samples for reference in sample["references"]}
+    people = {row["identity"]: row for row in Parts(str(finished / "work"), "people").read_all().to_pylist()}
+    named = about["least_sure"]
+    assert {row["identity"] for row in named} == used and len(named) == len(used) <= LEAST_SURE
+    apart = [people[row["identity"]]["spread"] + people[row["identity"]]["nearest_similarity"] for row in named]
+    assert apart == sorted(apart, reverse=True)
+    assert all(row["nearest"] == people[row["identity"]]["nearest"] for row in named)
 
 
 @pytest.mark.parametrize("fault", ["bytes", "missing", "split"])
