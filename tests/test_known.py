@@ -199,3 +199,15 @@ def test_names_that_say_nothing_or_too_much_are_one_line(workdir, tmp_path, text
     (tmp_path / "names.jsonl").write_text(text)
     with pytest.raises(Failure, match=says):
         identities(workdir, tmp_path / "names.jsonl")
+
+
+@pytest.mark.parametrize(("name", "says"), [("people", "names nobody"), ("names.jsonl", "names nobody"),
+                                          ("names.txt", "none of .jsonl")])
+def test_names_of_nobody_are_one_line(workdir, tmp_path, name, says):
+    if name == "people":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "nobody.jpg").write_bytes(b"")
+    else:
+        (tmp_path / name).write_text("")
+    with pytest.raises(Failure, match=says):
+        identities(workdir, tmp_path / name)

@@ -23,7 +23,7 @@ from scipy.cluster.hierarchy import DisjointSet
 
 from transforms import digests, progress
 from transforms.failure import Failure
-from transforms.manifests import read_rows
+from transforms.manifests import MANIFESTS, read_rows
 from transforms.parts import Parts, filesystem, get, join
 from transforms.pictures import EXTENSIONS
 from transforms.plain import as_text, is_text
@@ -117,6 +117,8 @@ def read_known(workdir: str, identities: str | None, face_ids: Iterable[pa.Chunk
     if not anything_said(workdir, identities):
         return Known()
     corrections, names = list(_corrections(workdir)), list(_names(identities)) if identities else []
+    if identities and not names:
+        raise Failure(f"{identities} names nobody: put a folder of pictures for each person there")
     images = Parts(workdir, "images")
     all_said = {said for _, said in names} | set(_strings([line for _, line in corrections]))
     known = Known()
@@ -147,10 +149,12 @@ def read_known(workdir: str, identities: str | None, face_ids: Iterable[pa.Chunk
     known.names = {numbers[face]: name for name, its in named.items() for face in its}
     of_one: dict[str, set[int]] = {}
     for number, (where, groups) in enumerate(camps):
-        people = [known.one[group[0]] for group in groups if group]
-        if len(set(people)) < len(people):
-            raise Failure(f"{where} tells faces apart that are said to be one person elsewhere: mend one of the two")
-        for person in people:
+        first_of: dict[str, str] = {}
+        for face in (group[0] for group in groups if group):
+            if (person := known.one[face]) in first_of:
+                raise Failure(f"{where} tells faces apart that are said to be one person elsewhere, {first_of[person]} and "
+                              f"{face}: mend one of the two")
+            first_of[person] = face
             of_one.setdefault(person, set()).add(number)
     known.camps = {face: of_one[known.one[face]] for face in known.one if known.one[face] in of_one}
     return known
@@ -193,6 +197,8 @@ def _names(url: str) -> Iterator[tuple[str, str]]:
                     raise Failure(f"{as_text(found)}: the folder's name, which is a person's, is not UTF-8: rename it")
                 yield folder, digests.of_bytes(fs.cat_file(found))
         return
+    if posixpath.splitext(path)[1].lower() not in MANIFESTS:
+        raise Failure(f"{url} is no folder and none of {', '.join(MANIFESTS)}: name one of these")
     for number, row in enumerate(read_rows(fs, path, "identity", ("face_id", "uri")), 1):
         said = isinstance(row, dict) and (row.get("face_id") or row.get("uri"))
         if not said or not row.get("identity") or not is_text(str(row["identity"])):
