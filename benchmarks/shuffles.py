@@ -5,12 +5,14 @@
 Runs the stage on two generated sets (`benchmarks.identities`), one after the other, and counts for each kind of element
 function what it gives on (elements), what it leaves in parts (bytes) and how much processor time it takes. A power of the
 number of faces through the two measurements says what another number comes to. Vectors and edges lie in parts; an element is
-a name of one, some hundred bytes. The smaller set must have several homes, of `link.FACES` each."""
+a name of one, some hundred bytes: last come the largest element and the most that one key's elements come to, as Python pickles
+them, of the larger set. The smaller set must have several homes, of `link.FACES` each."""
 from __future__ import annotations
 
 import argparse
 import math
 import os
+import pickle
 
 os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"  # before numpy: a thread's time is all that it takes
 
@@ -18,6 +20,7 @@ import contextlib
 import functools
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +41,10 @@ MEASURED: list[type[beam.DoFn]] = [
     identities.SendEarlier, identities.SendSaid, identities.LeaveHome, identities.WriteBlock]
 
 
+ELEMENT, VALUES = 4e6, 8e6
+"""Bytes that an element, and a key's elements together, stay below (issue "Identities")."""
+
+
 @dataclass
 class Moved:
     elements: int = 0
@@ -50,6 +57,10 @@ class Meter:
 
     def __init__(self) -> None:
         self.moved: dict[str, Moved] = {}
+        self.largest = 0
+        """Bytes of an element."""
+        self.values: Counter[tuple[str, str, Any]] = Counter()
+        """Function, which of its uses, and key -> bytes of its elements."""
         self.here = threading.local()
         self.lock = threading.Lock()
 
@@ -74,8 +85,15 @@ class Meter:
             self.here.bytes, start = 0, time.thread_time()
             given = list(process(function, *element))
             seconds = time.thread_time() - start
-            name = type(function.step if isinstance(function, homes.TakeStep) else function).__name__
+            name, use = type(function).__name__, ""
+            if isinstance(function, homes.TakeStep):
+                name, use = type(function.step).__name__, function.stem
+            sizes = [len(pickle.dumps(one)) for one in given]
             with self.lock:
+                self.largest = max([self.largest, *sizes])
+                for one, size in zip(given, sizes, strict=True):
+                    if isinstance(one, tuple):
+                        self.values[name, use, one[0]] += size
                 moved = self.moved.setdefault(name, Moved())
                 moved.elements, moved.bytes = moved.elements + len(given), moved.bytes + self.here.bytes
                 moved.seconds += seconds
@@ -91,14 +109,14 @@ class Meter:
         return counted
 
 
-def measure(faces: FaceSet, seed: int, keep: Path | None) -> dict[str, Moved]:
+def measure(faces: FaceSet, seed: int, keep: Path | None) -> Meter:
     with place(keep, f"{faces}-{seed}") as workdir:
         make(faces, seed, workdir)
         for folder in MADE:
             Parts(str(workdir), folder).discard()
         with Meter() as meter:
             stages.cluster(str(workdir), ClusterOptions(cluster_processes=1), RunOptions())
-        return meter.moved
+        return meter
 
 
 def power(small: float, large: float, ratio: float, farther: float) -> float:
@@ -116,7 +134,8 @@ def main() -> None:
     parser.add_argument("--faces", type=int, default=10**8, help="default: 100000000")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="of generated sets, to be used again; default: none")
     values = parser.parse_args()
-    small, large = (measure(faces, values.seed, values.keep) for faces in values.sets)
+    meters = [measure(faces, values.seed, values.keep) for faces in values.sets]
+    small, large = (meter.moved for meter in meters)
     ratio = values.sets[1].faces / values.sets[0].faces
     farther = values.faces / values.sets[1].faces
     print(f"| by | elements | MB | seconds | elements, {values.faces} faces | GB | core hours |", "|---" * 7 + "|", sep="\n")
@@ -129,6 +148,9 @@ def main() -> None:
               f"| {one.seconds:.0f}, {other.seconds:.0f} | {elements:.2g} | {size / 1e9:.0f} | {seconds / 3600:.1f} |")
         total = Moved(total.elements + round(elements), total.bytes + round(size), total.seconds + seconds)
     print(f"| all | | | | {total.elements:.2g} | {total.bytes / 1e9:.0f} | {total.seconds / 3600:.0f} |")
+    for what, size, goal in [("element", meters[1].largest, ELEMENT),
+                             ("key's elements", max(meters[1].values.values()), VALUES)]:
+        print(f"largest {what}: {size / 1e6:.3f} MB < {goal / 1e6:.0f}: {'reached' if size < goal else 'NOT REACHED'}")
 
 
 if __name__ == "__main__":

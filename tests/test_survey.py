@@ -9,7 +9,7 @@ from transforms import cells, digests
 from transforms.blocks import Block
 from transforms.parts import Parts
 from transforms.space import LEARNED
-from transforms.survey import FindCopies, KeyImages, are_drawn
+from transforms.survey import FindCopies, KeyImages, are_drawn, buckets
 
 
 def test_the_sample_is_all_of_few_faces_and_no_more_of_many_than_is_needed():
@@ -22,8 +22,8 @@ def test_the_sample_is_all_of_few_faces_and_no_more_of_many_than_is_needed():
     assert fewer.mean() == pytest.approx(cells.SAMPLE * cells.CENTRES / 10_000_000, rel=0.05) and some[fewer].all()
 
 
-@pytest.mark.parametrize("buckets", [1, 3, 256])
-def test_copies_are_found_in_any_number_of_buckets(buckets, tmp_path):
+@pytest.mark.parametrize("count", [1, 3, 256])
+def test_copies_are_found_in_any_number_of_buckets(count, tmp_path):
     rng = np.random.default_rng(0)
     blocks = [Block(number, (f"{number}-0.parquet", f"{number}-1.parquet")) for number in range(3)]
     there: dict[str, list[tuple[str, int, int]]] = {}
@@ -38,9 +38,15 @@ def test_copies_are_found_in_any_number_of_buckets(buckets, tmp_path):
     expected = {(block, number, key) for key, places in there.items() for _, block, number in sorted(places)[1:]}
     of_bucket: dict[int, list[bytes]] = {}
     for block in blocks:
-        for bucket, data in KeyImages(str(tmp_path), buckets).process(block):
+        for bucket, data in KeyImages(str(tmp_path), count).process(block):
             of_bucket.setdefault(bucket, []).append(data)
-    assert set(of_bucket) == {digests.number(key) % buckets for key in there}
+    assert set(of_bucket) == {digests.number(key) % count for key in there}
     found = [(block, number, key) for each in of_bucket.items() for block, copies in FindCopies().process(each)
              for number, key in copies]
     assert len(found) == len(expected) and set(found) == expected
+
+
+@pytest.mark.parametrize(("images", "blocks"), [(10**3, 1), (10**6, 50), (10**8, 67), (10**8, 5000)])
+def test_a_bucket_of_images_stays_small_with_and_without_faces(images, blocks):
+    in_parts, passed = 39, 100  # bytes an image (transforms.survey)
+    assert images * passed / buckets(images * in_parts, blocks) < 4e6  # half of what a key's values may be

@@ -28,9 +28,15 @@ from transforms.rows import as_column
 from transforms.similarity import COHORT, Cohort, on_grid
 from transforms.space import LEARNED, Mean, Space, learn
 
-BUCKETS = 256
-"""Of image keys, among which copies are looked for, at least; one for each block where there are more blocks, so that a bucket
-holds as much as a block, on average: at some 100 bytes an image 1.5 to 3 MB, however many there are."""
+BUCKETS, BUCKET_BYTES = 256, 1 << 20
+"""Of image keys, among which copies are looked for, at least, and bytes of parts of images for one; one for each block where
+there are more blocks. A bucket holds as much as a block, on average, or as 27 thousand images of 39 bytes (a million generated
+faces), where few have faces: at some 100 bytes an image 1.5 to 3 MB, however many there are."""
+
+
+def buckets(images: int, blocks: int) -> int:
+    """Of image keys. `images`: bytes of the parts of images."""
+    return max(BUCKETS, blocks, images // BUCKET_BYTES)
 
 
 # --- the same picture lies in several places: one of them counts ---
@@ -227,8 +233,9 @@ class SurveyFaces(beam.PTransform):
     earlier: Earlier | None
 
     def expand(self, blocks: beam.PCollection[Block]) -> beam.PCollection[str]:
+        count = buckets(sum(Parts(self.workdir, "images").sizes().values()), len(self.parts))
         copies = (blocks
-                  | "Key images" >> beam.ParDo(InChild(KeyImages(self.workdir, max(BUCKETS, len(self.parts)))))
+                  | "Key images" >> beam.ParDo(InChild(KeyImages(self.workdir, count)))
                   | "By bucket" >> beam.GroupByKey()
                   | "Find copies" >> beam.ParDo(FindCopies()))
         return ({"blocks": blocks | "Number" >> beam.Map(lambda block: (block.number, block)), "copies": copies}
