@@ -24,7 +24,8 @@ and 8 of 500 0.92."""
 LARGEST = 24_000
 """Faces of a cell that is compared whole: six times the largest of a million generated faces, of 512 numbers."""
 CENTRES = 1 << 15
-"""Cells at most: a table of 64 MiB, of 512 numbers. From a million faces on cells grow instead: not measured there."""
+"""Cells at most: a table of 64 MiB, of 512 numbers. From a million faces on (of 128 numbers 1.6) cells grow instead:
+not measured there."""
 SAMPLE = 8
 """Faces, for each cell, of whom middles are made: on the same faces 16 cells of 500 find 0.95, and 0.96 with 16. Around single
 faces 8 cells of 1500 find 0.81, around middles 0.92; at a million 8 of 1500 single faces 0.71, 16 of 500 middles 0.90."""
