@@ -1,4 +1,4 @@
-"""The contact sheet of the report: samples with their pictures, from the shards' tars."""
+"""The contact sheet of the report: samples and people with their pictures, from the shards' tars."""
 from __future__ import annotations
 
 import base64
@@ -108,7 +108,7 @@ class Group:
     shown: list[SampleShown]
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Place:
     """Where a reference of somebody lies."""
 
@@ -133,10 +133,8 @@ class PersonShown:
 def read_people(output: str, least_sure: Iterable[Mapping[str, Any]], places: Mapping[str, Place]) -> list[PersonShown]:
     """The least sure people as they are shown. `places`: identity -> a reference. Raises Failure."""
     rows = list(least_sure)
-    keys: dict[str, set[str]] = {}
-    for place in (places[name] for row in rows for name in (row["identity"], row["nearest"]) if name in places):
-        keys.setdefault(place.shard, set()).add(place.key)
-    members = {(shard, key): its for shard, wanted in keys.items() for key, its in read_members(output, shard, wanted).items()}
+    shown = [places[name] for row in rows for name in (row["identity"], row["nearest"]) if name in places]
+    members = dict(_read_samples(output, {(place.shard, place.key) for place in shown}))
 
     def picture(name: str) -> Picture | None:
         if name not in places:
@@ -153,16 +151,23 @@ def read_people(output: str, least_sure: Iterable[Mapping[str, Any]], places: Ma
 def read_groups(output: str, candidates: Iterable[Candidate], samples: Mapping[str, int]) -> list[Group]:
     """Which of the candidates are shown, by config, least sure first. `samples`: config -> how many it has. Raises Failure."""
     picked = pick(candidates, MAX_SAMPLES)
-    keys: dict[str, set[str]] = {}
-    for chosen in (chosen for queue in picked.values() for chosen in queue):
-        keys.setdefault(chosen.shard, set()).add(chosen.key)
     shown = {}
-    for shard, wanted in keys.items():
-        for key, members in read_members(output, shard, wanted).items():
-            with _damage_in(output, shard, key):
-                shown[shard, key] = show(members)
+    wanted = {(chosen.shard, chosen.key) for queue in picked.values() for chosen in queue}
+    for (shard, key), members in _read_samples(output, wanted):
+        with _damage_in(output, shard, key):
+            shown[shard, key] = show(members)
     return [Group(config, samples[config], [shown[chosen.shard, chosen.key] for chosen in queue])
             for config, queue in picked.items()]
+
+
+def _read_samples(output: str, wanted: Collection[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], dict[str, bytes]]]:
+    """Shard and key -> members, a shard at a time. Raises Failure."""
+    keys: dict[str, set[str]] = {}
+    for shard, key in sorted(wanted):
+        keys.setdefault(shard, set()).add(key)
+    for shard, its in keys.items():
+        for key, members in read_members(output, shard, its).items():
+            yield (shard, key), members
 
 
 @contextlib.contextmanager

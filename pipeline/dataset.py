@@ -96,7 +96,7 @@ def describe(workdir: str) -> dict[str, Any]:
     lost = [detail.partition(" ")[0] for detail in _details_of_lost(workdir)]
     written = Parts(workdir, "samples", synthetic=True).read_all(["key", "references", "source", "generator"])
     written = written.filter(pc.invert(pc.is_in(written["key"], pa.array(lost, pa.string()))))
-    people = pc.list_flatten(written["references"])
+    identities = pc.unique(pc.struct_field(pc.list_flatten(written["references"]), "identity"))
     generators = sorted(name for name in set(written["generator"].to_pylist()) if name)
     made_by = {name: value for made in synthesized(workdir) for name, value in made.options().items()}
     made_with = made_by.pop("models", {})
@@ -111,16 +111,16 @@ def describe(workdir: str) -> dict[str, Any]:
         "libraries": _versions({model["backend"] for model in models.values()}),
         "counts": {"samples": sum(samples.values()), "by_config_and_split": dict(sorted(samples.items())),
                    "by_source": dict(sorted(Counter(written["source"].to_pylist()).items())),
-                   "identities": len(identities := pc.unique(pc.struct_field(people, "identity")))},
+                   "identities": len(identities)},
         "least_sure": least_sure(workdir, identities),
         "shards": shards,
     }
 
 
 def least_sure(workdir: str, identities: pa.Array) -> list[dict[str, Any]]:
-    """Those of the people whose own faces are least more like them than somebody else is: rows of `W/people`, least sure first.
+    """Those of the people to whom somebody else is nearly as similar as their own faces are, least sure first.
 
-    Nobody is so to whom nobody is near. `similarity`: mean cosine of a person's faces to the person."""
+    `similarity`: mean cosine of a person's faces to the person. Who has no nearest other is none of them."""
     people, found = Parts(workdir, "people"), []
     for part in people.parts():
         rows = people.read(part, ["identity", "faces", "spread", "nearest", "nearest_similarity"])

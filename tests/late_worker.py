@@ -13,7 +13,7 @@ from pipeline import beam_runner
 from transforms.failure import Failure
 
 SECONDS = 1.0
-"""Of being late: the other worker fails within a tenth of them."""
+"""Of being late: longer than the other worker takes to fail."""
 
 
 class LateHarness(sdk_worker.SdkHarness):

@@ -132,9 +132,13 @@ def test_dataset_names_its_least_sure_people(finished):
     people = {row["identity"]: row for row in Parts(str(finished / "work"), "people").read_all().to_pylist()}
     named = about["least_sure"]
     assert {row["identity"] for row in named} == used and len(named) == len(used) <= LEAST_SURE
-    apart = [people[row["identity"]]["spread"] + people[row["identity"]]["nearest_similarity"] for row in named]
-    assert apart == sorted(apart, reverse=True)
-    assert all(row["nearest"] == people[row["identity"]]["nearest"] for row in named)
+    apart = [row["similarity"] - row["nearest_similarity"] for row in named]
+    assert apart == sorted(apart)
+    for row in named:
+        its = people[row["identity"]]
+        assert (row["nearest"], row["faces"]) == (its["nearest"], its["faces"])
+        assert row["similarity"] == pytest.approx(1 - its["spread"], abs=1e-4)
+        assert row["nearest_similarity"] == pytest.approx(its["nearest_similarity"], abs=1e-4)
 
 
 @pytest.mark.parametrize("fault", ["bytes", "missing", "split"])

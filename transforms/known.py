@@ -118,7 +118,8 @@ def read_known(workdir: str, identities: str | None, face_ids: Iterable[pa.Chunk
         return Known()
     corrections, names = list(_corrections(workdir)), list(_names(identities)) if identities else []
     if identities and not names:
-        raise Failure(f"{identities} names nobody: put a folder of pictures for each person there")
+        raise Failure(f"{identities} names nobody: a folder needs a folder of pictures for each person, a file a row for "
+                      "each picture")
     images = Parts(workdir, "images")
     all_said = {said for _, said in names} | set(_strings([line for _, line in corrections]))
     known = Known()
