@@ -3,8 +3,9 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import posixpath
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -17,6 +18,7 @@ from transforms.examination import ModelOptions
 from transforms.extract import ExtractOptions, WorkerOptions
 from transforms.failure import Failure, WrongUsage
 from transforms.generate import GenerateOptions
+from transforms.manifests import MANIFESTS
 from transforms.pair import PairOptions
 from transforms.parts import filesystem, is_local
 from transforms.synthetic import SynthesizeOptions
@@ -68,7 +70,8 @@ def parser() -> argparse.ArgumentParser:
             one.add_argument("--runner", default="DirectRunner", metavar="RUNNER", help=(
                 f"Beam runner: {', '.join(beam_runner.RUNNERS)}; default: %(default)s, this machine alone"))
             one.add_argument("--shared-filesystem", action="store_true", help=(
-                "all workers see the local work directory; default: a runner on other machines needs a URL"))
+                "all workers see the local inputs, work directory and output; default: a runner on other machines needs "
+                "URLs"))
         return one
 
     def retry(one: argparse.ArgumentParser) -> None:
@@ -100,7 +103,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def parse(argv: Sequence[str]) -> Command:
-    """A command line's meaning. Raises WrongUsage; prints help and raises SystemExit where asked to."""
+    """A command line's meaning. Raises WrongUsage, and Failure where nothing opens a URL; prints help and raises SystemExit
+    where asked to."""
     top = parser()
     command = _subparsers(top).get(argv[0]) if argv else None
     ours, beam_args = (list(argv), []) if command is None else _part(argv, command, _subparsers(top))
@@ -112,11 +116,18 @@ def parse(argv: Sequence[str]) -> Command:
                                                          f"; known are {', '.join(beam_runner.RUNNERS)}"))
     if values.command == "build" and values.workdir is None:
         values.workdir = values.output.rstrip("/") + ".work"
-    workdir = getattr(values, "workdir", None)
-    if workdir and runner not in beam_runner.LOCAL and is_local(filesystem(workdir)[0]) and not values.shared_filesystem:
-        raise WrongUsage(f"--workdir {workdir} is on this machine, and {runner}'s workers may not see it: name a URL, or "
-                         "say --shared-filesystem")
+    elsewhere = runner not in beam_runner.LOCAL and not values.shared_filesystem
+    if elsewhere and (place := next(_local_places(values), None)):
+        raise WrongUsage(f"{place} is on this machine, and {runner}'s workers may not see it: name a URL, or say "
+                         "--shared-filesystem")
     return Command(values.command, values, RunOptions(runner, tuple(beam_args)))
+
+
+def _local_places(values: argparse.Namespace) -> Iterator[str]:
+    """What workers read or write of this machine, as the user says it."""
+    said = [("", url) for url in getattr(values, "inputs", ()) if posixpath.splitext(url)[1].lower() not in MANIFESTS]
+    said += [(f"--{name} ", getattr(values, name, None)) for name in ("output", "workdir", "identities")]
+    yield from (f"{flag}{url}" for flag, url in said if url and is_local(filesystem(url)[0]))
 
 
 def _part(argv: Sequence[str], command: argparse.ArgumentParser,

@@ -19,6 +19,7 @@ from transforms import diffusion, face_models, person_models
 from transforms.cluster import embedder_of
 from transforms.failure import Failure
 from transforms.parts import Parts, filesystem, get, join, put, remove
+from transforms.plain import plainly
 from transforms.synthetic import synthesized
 
 LIBRARIES = ("apache-beam", "numpy", "pillow", "pyarrow", "scipy")
@@ -31,22 +32,24 @@ BESIDE = ("README.md", "dataset.json", "croissant.json", "report.html", "funnel.
 
 def check_output(output: str) -> None:
     """Raises Failure where the output cannot be written, or holds what is not a dataset of ours."""
-    try:
+    with plainly(output):
         fs, path = filesystem(output)
-        found = fs.ls(path, detail=False) if fs.exists(path) else []
-        foreign = [name for name in (one.rstrip("/").rsplit("/", 1)[-1] for one in found)
-                   if name not in BESIDE and not name.startswith("refs-")]
-        if foreign:
-            raise Failure(f"{output} holds {sorted(foreign)[0]}, which is no part of a dataset: name an empty folder")
-        put(join(output, ".writable"), b"")
-        remove(join(output, ".writable"))
-    except OSError as error:
-        raise Failure(f"{output} cannot be written ({error.strerror or error}): name another --output") from None
+        try:
+            found = fs.ls(path, detail=False) if fs.exists(path) else []
+            foreign = [name for name in (one.rstrip("/").rsplit("/", 1)[-1] for one in found)
+                       if name not in BESIDE and not name.startswith("refs-")]
+            if foreign:
+                raise Failure(f"{output} holds {sorted(foreign)[0]}, which is no part of a dataset: name an empty folder")
+            put(join(output, ".writable"), b"")
+            remove(join(output, ".writable"))
+        except OSError as error:
+            raise Failure(f"{output} cannot be written ({error.strerror or error}): name another --output") from None
 
 
 def read(output: str) -> dict[str, Any]:
     """The `dataset.json` of a finished dataset. Raises Failure."""
-    text = _read_or_none(join(output, "dataset.json"))
+    with plainly(output):
+        text = _read_or_none(join(output, "dataset.json"))
     if text is None:
         raise Failure(f"{output} holds no dataset.json: it is no finished dataset")
     return json.loads(text)

@@ -11,16 +11,18 @@ from contextlib import contextmanager
 
 from transforms.failure import Failure
 from transforms.parts import filesystem, is_local, join
+from transforms.plain import plainly
 
 LOCK = "_lock"
 
 
 @contextmanager
 def locked(workdir: str) -> Iterator[None]:
-    """Hold the work directory. Raises Failure where another command holds it.
+    """Hold the work directory. Raises Failure where another command holds it, or it cannot be opened.
 
     On local disks the kernel frees a lock whose process has died; elsewhere a file names the holder."""
-    fs, path = filesystem(join(workdir, LOCK))
+    fs, path = filesystem(workdir)
+    path = join(path, LOCK)
     if is_local(fs):
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -35,11 +37,12 @@ def locked(workdir: str) -> Iterator[None]:
                               ) from None
             yield
         return
-    if fs.exists(path):
-        holder = fs.cat_file(path).decode(errors="replace")
-        raise Failure(f"{workdir} is in use by {holder}: wait for it, or remove {join(workdir, LOCK)} if it has died")
-    fs.pipe_file(path, json.dumps({"host": socket.gethostname(), "pid": os.getpid(),
-                                   "since": time.strftime("%Y-%m-%dT%H:%M:%S%z")}).encode())
+    with plainly(workdir):
+        if fs.exists(path):
+            holder = fs.cat_file(path).decode(errors="replace")
+            raise Failure(f"{workdir} is in use by {holder}: wait for it, or remove {join(workdir, LOCK)} if it has died")
+        fs.pipe_file(path, json.dumps({"host": socket.gethostname(), "pid": os.getpid(),
+                                       "since": time.strftime("%Y-%m-%dT%H:%M:%S%z")}).encode())
     try:
         yield
     finally:

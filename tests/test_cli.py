@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline.cli import main, parse
 from tests.builders import Photo, drawn_photo, make_workdir, party
@@ -44,12 +46,22 @@ def test_what_is_like_no_option_is_taken_for_none(capsys):
     assert said(capsys).endswith("unknown option --input")
 
 
-def test_a_local_workdir_needs_a_local_runner_or_a_word():
-    argv = ["pair", "--workdir", "/w", "--runner", "FlinkRunner"]
-    with pytest.raises(WrongUsage, match="--shared-filesystem"):
-        parse(argv)
-    assert parse([*argv, "--shared-filesystem"]).run.runner == "FlinkRunner"
-    assert parse(["pair", "--workdir", "memory://w", "--runner", "FlinkRunner"]).run.runner == "FlinkRunner"
+@pytest.mark.parametrize(("argv", "place"), [
+    (["pair", "--workdir", "/w"], "--workdir /w "),
+    (["build", "memory://photos", "--output", "/o"], "--output /o "),
+    (["extract", "memory://m.csv", "photos", "--workdir", "memory://w"], "photos "),
+    (["cluster", "--workdir", "memory://w", "--identities", "people"], "--identities people ")])
+def test_a_local_place_needs_a_local_runner_or_a_word(argv, place):
+    elsewhere = [*argv, "--runner", "FlinkRunner"]
+    with pytest.raises(WrongUsage, match=f"^{place}.*--shared-filesystem"):
+        parse(elsewhere)
+    assert parse([*elsewhere, "--shared-filesystem"]).run.runner == "FlinkRunner"
+    assert parse(argv).run.runner == "DirectRunner"
+
+
+def test_workers_elsewhere_need_to_see_urls_alone():
+    argv = ["extract", "memory://photos", "here.jsonl", "--workdir", "memory://w", "--runner", "FlinkRunner"]
+    assert parse(argv).run.runner == "FlinkRunner"  # a manifest is read here
 
 
 def test_beams_own_options_pass():
@@ -104,6 +116,34 @@ def test_an_empty_folder_says_so(tmp_path, capsys):
 def test_a_missing_folder_says_so(tmp_path, capsys):
     assert main(["extract", str(tmp_path / "nowhere"), "--workdir", str(tmp_path / "w")]) == 1
     assert "does not exist" in said(capsys)
+
+
+COMMANDS = [["pair", "--workdir", "{}"], ["report", "{}"], ["verify", "{}"], ["build", "photos", "--output", "{}"],
+            ["write", "--workdir", "w", "--output", "{}"]]
+
+
+@pytest.mark.parametrize("argv", [*COMMANDS, ["pair", "--workdir", "{}", "--runner", "FlinkRunner"]])
+def test_a_url_that_nothing_opens_is_one_line(tmp_path, monkeypatch, argv, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([word.format("foo://bucket/x") for word in argv]) == 1
+    assert "foo" in said(capsys)
+
+
+@pytest.mark.parametrize("argv", COMMANDS)
+def test_what_a_store_says_is_one_line(tmp_path, monkeypatch, argv, capsys):
+    class Refusing(MemoryFileSystem):
+        protocol = "refusing"
+
+        def info(self, path: str, **kwargs: object) -> dict[str, object]:
+            raise RuntimeError("An error occurred (403)\nForbidden")  # like botocore's, which is no OSError
+
+        exists = cat_file = info
+
+    monkeypatch.chdir(tmp_path)
+    fsspec.register_implementation("refusing", Refusing, clobber=True)
+    assert main([word.format("refusing://bucket/x") for word in argv]) == 1
+    line = said(capsys)
+    assert line.startswith("umo-dataset: refusing://bucket/x") and "403" in line
 
 
 def test_an_output_that_holds_other_things_is_left_alone(tmp_path, capsys):

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from transforms import digests
 from transforms.failure import Failure
+from transforms.plain import plainly
 
 LEDGER = "_parts.json"
 PHOTOS, SYNTHETIC = "photos", "synthetic"
@@ -42,12 +43,13 @@ class OtherSchema(Failure):
 
 
 def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The filesystem of a URL or bare path, and the path inside it.
+    """The filesystem of a URL or bare path, and the path inside it. Raises UnusableInput where nothing opens such URLs.
 
     `::` chains filesystems for fsspec, but may stand in a local folder's name: what is there comes first."""
     if "::" in url and "\0" not in url and os.path.exists(url):
         return fsspec.filesystem("file"), os.path.abspath(url)
-    fs, path = fsspec.core.url_to_fs(url)
+    with plainly(url):
+        fs, path = fsspec.core.url_to_fs(url)
     return fs, path
 
 

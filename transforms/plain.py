@@ -8,7 +8,7 @@ from transforms.failure import Failure
 
 
 class UnusableInput(Failure):
-    """An INPUT, or a file that an option names, that cannot be read; the message is one line that says what to do."""
+    """An INPUT, or what an option names, that cannot be opened; the message is one line that says what to do."""
 
 
 def is_text(value: str) -> bool:
@@ -27,10 +27,10 @@ def as_text(value: str) -> str:
 
 @contextlib.contextmanager
 def plainly(what: str) -> Iterator[None]:
-    """Whatever a store or a reader of files raises becomes one line that starts with `what`."""
+    """Whatever a store or a reader of files raises becomes one line that starts with `what`; a Failure is one already."""
     try:
         yield
-    except UnusableInput:
+    except Failure:
         raise
     except Exception as error:  # botocore's, aiohttp's, requests' and Arrow's errors have no common base
         line = next(iter(str(error).splitlines()), "") or type(error).__name__
