@@ -40,6 +40,9 @@ class Bounds:
     """Above this a reference is nearly the same picture as the target and teaches pasting."""
     outlier: float
     """A face less similar than this to its identity's mean belongs to nobody."""
+    cohesion: float
+    """Faces that are less similar than this to their mean, on average, are not one person: look-alikes of whom few pictures are
+    there."""
     margin: float
     """Least ID-Conf margin of a reference, in [0, 1] (UMO, eq. 5)."""
     quality: float

@@ -29,7 +29,7 @@ from transforms.similarity import UNIT, Edges, on_grid, strong_edges
 from transforms.space import Space
 from transforms.stars import Merging
 
-BOUNDS = Bounds(same_person=0.5, strict_same_person=0.8, near_copy=0.95, outlier=0.4, margin=0.2, quality=0.3,
+BOUNDS = Bounds(same_person=0.5, strict_same_person=0.8, near_copy=0.95, outlier=0.4, cohesion=0.4, margin=0.2, quality=0.3,
                 crowding_weight=1.0, crowding_growth=0.0, edge=0.22, normalized_edge=0.22, join=0.12, adopt=0.15,
                 small_join=0.6, spill=16,
                 origin="made up for tests")

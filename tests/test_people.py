@@ -23,16 +23,31 @@ from transforms.space import STEPS, Space
 AS_THEY_ARE = Space(None, None, None)
 
 
-def known_people(faces: np.ndarray, whose: list[int], outlier: float,
-                 space: Space = AS_THEY_ARE) -> Mapping[str, Rows]:
-    """Of unit vectors [N, D], of which it is said whose they are."""
+def known_people(faces: np.ndarray, whose: list[int], outlier: float, space: Space = AS_THEY_ARE, cohesion: float = -1.0,
+                 sure: bool = False) -> Mapping[str, Rows]:
+    """Of unit vectors [N, D], of which it is said whose they are, `sure`: by a user."""
     nothing, count = np.zeros(0, np.int64), len(faces)
     graph = Graph(digests.numbers(f"face-{row}" for row in range(count)), space.project(on_grid(faces).astype(np.int16)),
                   np.zeros(count, np.int64), np.full(count, -1), Cells.one(faces.shape[1]), Edges(nothing, nothing, nothing),
                   space)
     camps = scipy.sparse.csr_matrix((count, 1), dtype=np.int64)
-    steps = [levels.Begin(), *levels.join_known(), *people.steps(lambda: graph.cells, lambda: graph.space, outlier, False)]
-    return run_here(steps, all_kinds(graph.cells), letters(graph, np.array(whose), camps, np.zeros(count, bool), ()))
+    steps = [levels.Begin(), *levels.join_known(), *people.steps(lambda: graph.cells, lambda: graph.space, outlier, cohesion,
+                                                                       False)]
+    return run_here(steps, all_kinds(graph.cells), letters(graph, np.array(whose), camps, np.full(count, sure), ()))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 11), min_size=1, max_size=40), st.sampled_from([0.75, 0.8, 0.9]), st.booleans())
+def test_who_are_hardly_alike_on_the_whole_are_nobody_unless_a_user_says_so(shown, cohesion, sure):
+    faces = np.stack([shot(f"person-{person}", row) for row, person in enumerate(shown)])
+    whose = np.array(shown) % 4  # up to three people are taken for one
+    kept = known_people(faces, whose.tolist(), -1.0, cohesion=cohesion, sure=sure)
+    results = take(kept["results"], np.argsort(kept["results"]["face"]))
+    alike = np.array([(faces[whose == its] @ unit(faces[whose == its].sum(axis=0))).mean() for its in whose])
+    clear = np.abs(alike - cohesion) > 1e-3
+    assert np.array_equal(~results["lost"][clear], ((alike >= cohesion) | sure)[clear])
+    assert set(kept["people"]["id"]) == set(results["head"][~results["lost"]])
+    assert set(kept["people"]["nearest"]) <= {-1, *kept["people"]["id"].tolist()}
 
 
 @settings(max_examples=30, deadline=None)

@@ -39,7 +39,7 @@ def faces(count: int, dimensions: int = 8, seed: int = 0, people: int | None = N
 
 
 def bounds(small_join: float = 0.5, crowding: float = 1.0, growth: float = 0.0) -> Bounds:
-    return Bounds(same_person=0.5, strict_same_person=0.9, near_copy=0.95, outlier=0.4, margin=0.2, quality=0.3,
+    return Bounds(same_person=0.5, strict_same_person=0.9, near_copy=0.95, outlier=0.4, cohesion=0.4, margin=0.2, quality=0.3,
                   crowding_weight=crowding, crowding_growth=growth, edge=0.2, normalized_edge=0.2, join=0.1, adopt=0.2,
                   small_join=small_join, spill=16, origin="made up for tests")
 

@@ -124,7 +124,7 @@ def all_steps(bounds: Bounds, cells: Callable[[], Cells], space: Callable[[], Sp
     whole = bounds.join + HALF_WAY * (bounds.normalized_edge - bounds.join)
     yield from levels.steps(bounds.join, whole, cells, known, first > 0)
     yield from adoption.steps(cells, bounds.adopt, bounds.join, first)
-    yield from people.steps(cells, space, bounds.outlier, merges)
+    yield from people.steps(cells, space, bounds.outlier, bounds.cohesion, merges)
 
 
 def steps_of_few(bounds: Bounds, cells: Callable[[], Cells], space: Callable[[], Space],
@@ -132,7 +132,7 @@ def steps_of_few(bounds: Bounds, cells: Callable[[], Cells], space: Callable[[],
     """The same where it is known of all faces whose they are."""
     yield levels.Begin()
     yield from levels.join_known()
-    yield from people.steps(cells, space, bounds.outlier, merges)
+    yield from people.steps(cells, space, bounds.outlier, bounds.cohesion, merges)
 
 
 def all_kinds(cells: Cells) -> dict[str, Kind]:

@@ -32,7 +32,7 @@ from transforms.parts import NotReady, Parts
 from transforms.rows import Kind, Rows, empty, from_table, once, to_table
 from transforms.similarity import UNIT
 
-VERSION = 9
+VERSION = 10
 """Raised when the same faces and options give other identities."""
 MOST = 20
 """Lines about people who were split, and about such as were merged: what a user reads."""

@@ -1,7 +1,8 @@
 """What faces and people are to each other in the end, in steps of `transforms.homes`.
 
     clusters: their sums, to their faces -> how like its mean each face is; who is unlike it belongs to nobody
-    -> those whom a user makes one are one -> how large and how alike people are, and who is most like them"""
+    -> those whom a user makes one are one -> how large and how alike people are; who are too unlike each other to be one are
+    nobody -> who is most like whom"""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -35,20 +36,22 @@ def kinds(dimensions: int, spill: int) -> dict[str, Kind]:
         "heads_of": {"id": number, "head": number},
         "unions": {"head": number, "merge": number},
         "tied": {"id": number, "group": number},
-        "tallies": {"id": number, "face": number, "similarity": real},
+        "tallies": {"id": number, "face": number, "similarity": real, "sure": flag},
         "lost": {"id": number, "vector": vector},
+        "dissolved": {"id": number},
         "portraits": {"id": number, "region": number, "cells": np.dtype((np.int64, spill)), "vector": vector},
         "resemblances": {"id": number, "other": number, "value": real},
     }
 
 
-def steps(cells: Callable[[], Cells], space: Callable[[], Space], outlier: float, merges: bool) -> Iterator[Step]:
+def steps(cells: Callable[[], Cells], space: Callable[[], Space], outlier: float, cohesion: float, merges: bool
+          ) -> Iterator[Step]:
     """`space`: that all vectors are in; `outlier`: the least cosine of a face to the mean of those it was put together with;
-    `merges`: whether a user makes some people one."""
+    `cohesion`: the least mean of these; `merges`: whether a user makes some people one."""
     yield from (Tell(), Judge(space, outlier))
     if merges:
         yield from (NameMerges(), Tie(), GatherTied(), Merge(np.inf), Settle(), Tell(), Judge(space, outlier))
-    yield from (Tally(), Portray(cells, space), ComparePortraits(), Resemble())
+    yield from (Tally(), Portray(cells, space, cohesion), ComparePortraits(), Resemble())
 
 
 class Tell:
@@ -126,17 +129,20 @@ class Tally:
         results = home.keeps("results")
         stays, lost = np.flatnonzero(~results["lost"]), np.flatnonzero(results["lost"])
         home.send("tallies", results["head"][stays], {"id": results["head"][stays], "face": results["id"][stays],
-                                                      "similarity": results["similarity"][stays]})
+                                                      "similarity": results["similarity"][stays],
+                                                      "sure": home.keeps("faces")["sure"][stays]})
         home.send("lost", results["head"][lost], {"id": results["head"][lost],
                                                   "vector": home.keeps("vectors")["vector"][lost]})
 
 
 @dataclass(frozen=True)
 class Portray:
-    """How many faces each person has, and how alike; the direction of their mean, to the regions of its cells."""
+    """How many faces each person has, and how alike; the direction of their mean, to the regions of its cells. Who are hardly
+    alike, and of none of whom anything is known, are not one person, and their faces nobody's."""
 
     cells: Callable[[], Cells]
     space: Callable[[], Space]
+    cohesion: float
 
     def __call__(self, home: Home) -> None:
         tallies, lost, clusters = home.came("tallies"), home.came("lost"), home.keeps("clusters")
@@ -144,8 +150,12 @@ class Portray:
         sums = sums_of(home, clusters["id"])
         add_to(sums, np.searchsorted(clusters["id"], lost["id"]), -lost["vector"])
         ids, whose, size = np.unique(tallies["id"], return_inverse=True, return_counts=True)
-        row = np.searchsorted(clusters["id"], ids)
         similarity = np.bincount(whose, tallies["similarity"], len(ids)) / size
+        one = (similarity >= self.cohesion) | (np.bincount(whose, tallies["sure"], len(ids)) > 0)
+        dissolved = tallies["face"][~one[whose]]
+        home.send("dissolved", dissolved, {"id": dissolved})
+        ids, size, similarity = ids[one], size[one], similarity[one]
+        row = np.searchsorted(clusters["id"], ids)
         home.kept["people"] = {"id": ids, "size": size, "similarity": similarity, "nearest": np.full(len(ids), -1),
                                "value": np.zeros(len(ids))}
         middle = np.empty((len(ids), sums.shape[1]), np.int16)
@@ -157,9 +167,11 @@ class Portray:
 
 
 class ComparePortraits:
-    """In each region, who is most like each person."""
+    """In each region, who is most like each person. Faces of those who are no person are nobody's."""
 
     def __call__(self, home: Home) -> None:
+        results = home.keeps("results")
+        home.kept["results"] = {**results, "lost": results["lost"] | np.isin(results["id"], home.came("dissolved")["id"])}
         portraits = home.came("portraits")
         for region in np.unique(portraits["region"]):
             its = take(portraits, np.flatnonzero(portraits["region"] == region))

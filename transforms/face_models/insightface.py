@@ -29,6 +29,7 @@ BOUNDS = Bounds(
     strict_same_person=0.55,  # of different people's pairs 1 in 100 thousand at most lies above
     near_copy=0.80,  # 97 % of one person's pairs in different pictures lie below, all of a burst above
     outlier=0.35,  # as same_person
+    cohesion=0.35,  # as outlier: no more is asked of all
     margin=0.15,  # as dlib's: not measured
     quality=0.20,  # a sharp face of a third of the aligned size: a choice
     crowding_weight=1.0, edge=0.15, join=0.04,  # tuned on clusters, BCubed F 0.992 to 0.995

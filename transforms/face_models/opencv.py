@@ -25,6 +25,7 @@ BOUNDS = Bounds(
     same_person=0.363,  # cited: OpenCV's "DNN-based Face Detection And Recognition", for LFW; 0.21 to 0.34 for harder sets
     strict_same_person=0.60, near_copy=0.85,  # guesses, chosen to doubt a pair rather than to trust it
     outlier=0.363,  # a face is as like its person as any other face of that person
+    cohesion=0.363,  # as outlier: no more is asked of all, as no people were at hand to calibrate on
     margin=0.15, quality=0.30,  # dlib's
     crowding_weight=1.0, crowding_growth=0.2,  # these and the next are those of ArcFace-like embeddings, which SFace's are
     edge=0.15, normalized_edge=0.15, join=0.04, adopt=0.10, small_join=0.30, spill=16,  # taken for
