@@ -31,8 +31,8 @@ def known_people(faces: np.ndarray, whose: list[int], outlier: float, space: Spa
                   np.zeros(count, np.int64), np.full(count, -1), Cells.one(faces.shape[1]), Edges(nothing, nothing, nothing),
                   space)
     camps = scipy.sparse.csr_matrix((count, 1), dtype=np.int64)
-    steps = [levels.Begin(), *levels.join_known(), *people.steps(lambda: graph.cells, lambda: graph.space, outlier, cohesion,
-                                                                       False)]
+    steps = [levels.Begin(), *levels.join_known(),
+             *people.steps(lambda: graph.cells, lambda: graph.space, outlier, cohesion, False)]
     return run_here(steps, all_kinds(graph.cells), letters(graph, np.array(whose), camps, np.full(count, sure), ()))
 
 

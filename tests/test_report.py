@@ -85,9 +85,8 @@ def write_dataset(output: str, samples: list[Sample]) -> str:
         shards.append({"path": path, "references": references, "split": "train", "samples": len(abouts),
                        "bytes": len(tar.getvalue()), "sha256": hashlib.sha256(tar.getvalue()).hexdigest()})
     bounds = Bounds(same_person=0.45, strict_same_person=0.7, near_copy=0.95, outlier=0.2, cohesion=0.2, margin=0.2,
-                    quality=0.3,
-                    crowding_weight=1.0, crowding_growth=0.0, edge=0.3, normalized_edge=0.3, join=0.15, adopt=0.2,
-                    small_join=0.45, spill=16, origin="a test")
+                    quality=0.3, crowding_weight=1.0, crowding_growth=0.0, edge=0.3, normalized_edge=0.3, join=0.15,
+                    adopt=0.2, small_join=0.45, spill=16, origin="a test")
     about = {"schema": "umo-dataset/1", "options": {"pair": {"min_margin": None, "seed": 0}},
              "models": {"faces": {"backend": "dlib", "name": ATTACK, "sha256": "0" * 64, "license": "CC0-1.0",
                                   "bounds": asdict(bounds)}},
