@@ -177,7 +177,10 @@ def test_a_new_name_keeps_the_split(tmp_path):
 
 @pytest.mark.parametrize(("lines", "says"), [
     ([{"merge": "alone-person-0-0.jpg"}], "corrections.jsonl:1 is none of"),
-    ([{"exclude": []}, {"split": [["alone-person-0-0.jpg"]]}], "corrections.jsonl:2 is none of"),
+    ([{"merge": ["alone-person-0-0.jpg"]}], "corrections.jsonl:1 is none of"),
+    ([{"exclude": []}], "corrections.jsonl:1 is none of"),
+    ([{"split": [["alone-person-0-0.jpg"], []]}], "corrections.jsonl:1 is none of"),
+    ([{"exclude": ["alone-person-0-0.jpg"]}, {"split": [["alone-person-0-0.jpg"]]}], "corrections.jsonl:2 is none of"),
     ([{"split": [["alone-person-0-0.jpg"], ["alone-person-0-0.jpg"]]}], "corrections.jsonl:1 tells faces apart"),
     ([{"split": [["alone-person-0-0.jpg"], ["alone-person-1-0.jpg"]]},
       {"merge": ["alone-person-0-0.jpg", "alone-person-1-0.jpg"]}], "corrections.jsonl:1 tells faces apart"),

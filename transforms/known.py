@@ -130,14 +130,15 @@ def read_known(workdir: str, identities: str | None, face_ids: Iterable[pa.Chunk
     camps = [(str(identities), list(named.values()))]
     for where, line in corrections:
         match line if isinstance(line, dict) and len(line) == 1 else None:
-            case {"exclude": [*some]}:
+            case {"exclude": [_, *_] as some}:
                 known.excluded.update(_found(known, faces, some))
-            case {"merge": [*some]}:
+            case {"merge": [_, _, *_] as some}:
                 known.merged.append(_found(known, faces, some))
-            case {"split": [*parts]} if len(parts) > 1 and all(isinstance(part, list) for part in parts):
+            case {"split": [_, _, *_] as parts} if all(isinstance(part, list) and part for part in parts):
                 camps.append((where, [_found(known, faces, part) for part in parts]))
             case _:
-                raise Failure(f'{where} is none of {{"merge": […]}}, {{"split": [[…], […]]}} and {{"exclude": […]}}: mend it')
+                raise Failure(f'{where} is none of {{"merge": [FACE, FACE, …]}}, {{"split": [[FACE, …], [FACE, …]]}} and '
+                              '{"exclude": [FACE, …]}: mend it')
     together = DisjointSet()
     for groups in (groups for _, groups in camps):
         for group in groups:
